@@ -1,0 +1,1 @@
+"""Kaizen: typed programs for language models that improve from their own records."""

@@ -1,0 +1,211 @@
+"""The error tree: every error Kaizen raises on purpose, one class each.
+
+    KaizenError
+     ├─ DefinitionError        a class or function is declared wrongly (all its mistakes at once)
+     ├─ ConfigError            a setting is unknown, wrong or missing
+     ├─ InvalidInput           what a caller passed breaks the contract; no model was asked
+     ├─ OutputInvalid          what the model wrote breaks the contract, also after repair
+     ├─ NotFound               a ref, record or file that does not exist
+     ├─ Conflict               two things that can't both be (a replayed step with other inputs, say)
+     ├─ Denied                 policy said no
+     ├─ BudgetExceeded         the run's budget is spent
+     ├─ StoreError             storage failed
+     └─ ProviderError          a model could not be asked, or answered with an error
+         ├─ AuthFailed         ├─ RateLimited       ├─ Timeout
+         ├─ Unavailable        ├─ ContextTooLong    └─ ContentFiltered
+
+Every class carries ``code`` (a stable name), ``retryable`` (may the same call succeed later?) and
+``status`` (the HTTP status it maps to); an instance adds ``detail``, a mapping for machines. Messages
+never hold a secret; what a caller passed in is shortened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+
+class KaizenError(Exception):
+    """The root of the tree."""
+
+    code: ClassVar[str] = "kaizen_error"
+    status: ClassVar[int] = 500
+    retryable: bool = False
+
+    def __init__(self, message: str, *, detail: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail: Mapping[str, object] = detail or {}
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class DefinitionError(KaizenError):
+    """A declaration is wrong. ``mistakes`` holds one line for each: where, what, what to write instead."""
+
+    code = "definition_error"
+
+    def __init__(self, where: str, mistakes: Sequence[str]) -> None:
+        self.where = where
+        self.mistakes = tuple(mistakes)
+        lines = "".join(f"\n  - {mistake}" for mistake in mistakes)
+        super().__init__(f"{where} is not a valid declaration:{lines}", detail={"mistakes": list(mistakes)})
+
+    def __reduce__(self) -> tuple[type[DefinitionError], tuple[str, tuple[str, ...]]]:
+        return type(self), (self.where, self.mistakes)
+
+
+class ConfigError(KaizenError):
+    """A setting is unknown, wrong or missing; the message names its key."""
+
+    code = "config_error"
+
+
+class InvalidInput(KaizenError):
+    """An input is missing, unknown, of the wrong type or breaks a constraint. No model was asked."""
+
+    code = "invalid_input"
+    status = 422
+
+
+class OutputInvalid(KaizenError):
+    """The model's reply does not fit the contract, nor did its repair.
+
+    ``reply`` is what the model wrote last, ``problem`` why it does not fit. Both may hold a user's
+    data, so the message carries only the shape of the problem and never the reply.
+    """
+
+    code = "output_invalid"
+    status = 502
+
+    def __init__(self, message: str, *, reply: str, problem: str, detail: Mapping[str, object] | None = None) -> None:
+        super().__init__(message, detail=detail)
+        self.reply = reply
+        self.problem = problem
+
+
+class NotFound(KaizenError):
+    """What a ref, an id or a path names does not exist."""
+
+    code = "not_found"
+    status = 404
+
+
+class Conflict(KaizenError):
+    """Two facts that exclude each other, such as a replayed step with other inputs."""
+
+    code = "conflict"
+    status = 409
+
+
+class Denied(KaizenError):
+    """Policy refused the action."""
+
+    code = "denied"
+    status = 403
+
+
+class BudgetExceeded(KaizenError):
+    """The run has spent what it was given; nothing more was asked of a model."""
+
+    code = "budget_exceeded"
+    status = 402
+
+
+class StoreError(KaizenError):
+    """Storage refused or failed. What was reported as stored before stays stored."""
+
+    code = "store_error"
+    retryable = True
+    status = 503
+
+
+class ProviderError(KaizenError):
+    """A model could not be asked or answered with an error.
+
+    Args:
+        message: one line, without secrets and without the prompt.
+        provider: the provider's name in the settings.
+        model: the model's ref.
+        upstream_status: the HTTP status the provider sent, if one came.
+        retry_after: seconds the provider asked to wait, if it did.
+        retryable: overrides the class's answer for this one error.
+    """
+
+    code = "provider_error"
+    status = 502
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str = "",
+        model: str = "",
+        upstream_status: int | None = None,
+        retry_after: float | None = None,
+        retryable: bool | None = None,
+    ) -> None:
+        super().__init__(
+            message,
+            detail={
+                key: value
+                for key, value in (
+                    ("provider", provider),
+                    ("model", model),
+                    ("upstream_status", upstream_status),
+                    ("retry_after", retry_after),
+                )
+                if value not in (None, "")
+            },
+        )
+        self.provider = provider
+        self.model = model
+        self.upstream_status = upstream_status
+        self.retry_after = retry_after
+        if retryable is not None:
+            self.retryable = retryable
+
+
+class AuthFailed(ProviderError):
+    """The provider did not accept the credential (401, 403)."""
+
+    code = "auth_failed"
+
+
+class RateLimited(ProviderError):
+    """The provider asks to slow down (429); ``retry_after`` says for how long, when it said so."""
+
+    code = "rate_limited"
+    retryable = True
+    status = 429
+
+
+class Timeout(ProviderError):
+    """No answer came in time: the provider's, the setting's or the run's deadline."""
+
+    code = "timeout"
+    retryable = True
+    status = 504
+
+
+class Unavailable(ProviderError):
+    """The provider can't be reached, or says that it can't serve now (connect errors, 5xx, a broken body)."""
+
+    code = "unavailable"
+    retryable = True
+    status = 503
+
+
+class ContextTooLong(ProviderError):
+    """The request does not fit the model's context window."""
+
+    code = "context_too_long"
+    status = 413
+
+
+class ContentFiltered(ProviderError):
+    """The provider refused the request or its answer on grounds of content."""
+
+    code = "content_filtered"
+    status = 422
