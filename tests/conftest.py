@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# pytest-socket guards the sockets of Python. The HTTP client opens its own, in Rust, and child processes open
-# theirs; both ask the environment for a proxy, and find one that refuses. Loopback stays open.
+# pytest-socket guards the sockets of this process. Child processes open their own; what asks the environment for a
+# proxy there finds one that refuses. Loopback stays open.
 _NO_WAY_OUT = {
     **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9"),
     "NO_PROXY": "127.0.0.1,localhost,::1",
