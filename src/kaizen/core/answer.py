@@ -35,7 +35,10 @@ class Answer:
     @property
     def outputs(self) -> Mapping[str, Any]:
         """Output and intermediate values by field name."""
-        return self.__dict__["_outputs"]
+        outputs = self.__dict__.get("_outputs")
+        if outputs is None:
+            raise AttributeError(f"{type(self).__name__} has no outputs yet: it was not returned by a run")
+        return outputs
 
     @property
     def record(self) -> Record:

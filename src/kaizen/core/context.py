@@ -7,14 +7,14 @@ seams together.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeVar, overload
 
 from kaizen.core.answer import Answer
 from kaizen.core.errors import BudgetExceeded, Timeout
 from kaizen.core.message import Message
-from kaizen.core.params import Params
+from kaizen.core.params import NOTHING, Params
 from kaizen.core.record import Record
 from kaizen.core.request import Chunk, Decoding, OutputSchema, Reply, Request, Tier, ToolChoice, ToolSpec
 from kaizen.core.scope import Scope
@@ -46,11 +46,11 @@ class Program(Protocol):
 class Runtime(Protocol):
     """What stands behind a Context: the runner. Programs never see it."""
 
-    def run(self, ctx: Context, program: Program, inputs: Mapping[str, Any], /) -> Awaitable[Answer]:
+    def run(self, ctx: Context, program: Program, inputs: Mapping[str, Any], /) -> Coroutine[Any, Any, Answer]:
         """See ``Context.call``."""
         ...
 
-    def complete(self, ctx: Context, request: Request, /) -> Awaitable[Reply]:
+    def complete(self, ctx: Context, request: Request, /) -> Coroutine[Any, Any, Reply]:
         """See ``Context.complete``."""
         ...
 
@@ -58,7 +58,7 @@ class Runtime(Protocol):
         """See ``Context.stream``."""
         ...
 
-    def score(self, ctx: Context, name: str, about: Record, value: float, /) -> Awaitable[None]:
+    def score(self, ctx: Context, name: str, about: Record, value: float, /) -> Coroutine[Any, Any, None]:
         """See ``Context.score``."""
         ...
 
@@ -154,18 +154,23 @@ class Tally:
         if self.first_token_ms is None:
             self.first_token_ms = reply.first_token_ms
 
+    def add_failure(self, attempts: int) -> None:
+        """Count one model call that gave no answer."""
+        self.model_calls += 1
+        self.attempts += attempts
+
     def add(self, other: Tally) -> None:
         """Count everything below a child call."""
-        if not other.model_calls:
-            return
         self.tokens_in += other.tokens_in
         self.tokens_out += other.tokens_out
         self.tokens_cached += other.tokens_cached
         self.estimated |= other.estimated
         self.attempts += other.attempts
         self.model_calls += other.model_calls
-        self._cost(other.cost)
-        self.model, self.tier = other.model, other.tier
+        self.priced &= other.priced
+        self.cost_usd += other.cost_usd
+        if other.model is not None:
+            self.model, self.tier = other.model, other.tier
 
     def _cost(self, usd: float | None) -> None:
         if usd is None:
@@ -175,8 +180,8 @@ class Tally:
 
     @property
     def cost(self) -> float | None:
-        """Dollars, or None where any price below is unknown or no model was asked."""
-        return self.cost_usd if self.priced and self.model_calls else None
+        """Dollars, or None where any price below is unknown or no model answered."""
+        return self.cost_usd if self.priced and self.model is not None else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,9 +221,10 @@ class Context:
         record_id: this call's record to be; None outside any program.
         tally: sums over the model calls below this program call.
         above: the caller's tally.
+        task: the asyncio task the program runs in; the runner sets it.
     """
 
-    __slots__ = ("_next", "above", "record_id", "run", "step", "tally")
+    __slots__ = ("_next", "above", "record_id", "run", "step", "tally", "task")
 
     def __init__(
         self,
@@ -232,6 +238,7 @@ class Context:
         self.run, self.step, self.record_id = run, step, record_id
         self.tally = tally or Tally()
         self.above = above
+        self.task: object = None
         self._next = 0
 
     @property
@@ -247,10 +254,10 @@ class Context:
     # -- calling others ---------------------------------------------------------------------------
 
     @overload
-    def call(self, program: type[A], /, **inputs: Any) -> Awaitable[A]: ...
+    def call(self, program: type[A], /, **inputs: Any) -> Coroutine[Any, Any, A]: ...
     @overload
-    def call(self, program: Program, /, **inputs: Any) -> Awaitable[Answer]: ...
-    def call(self, program: Any, /, **inputs: Any) -> Awaitable[Any]:
+    def call(self, program: Program, /, **inputs: Any) -> Coroutine[Any, Any, Answer]: ...
+    def call(self, program: Any, /, **inputs: Any) -> Coroutine[Any, Any, Any]:
         """Run another program as a step of this one.
 
         The step's number is taken now, not when it is awaited, so steps keep program order however they
@@ -258,7 +265,7 @@ class Context:
         """
         return self.run.runtime.run(self._child(), program, inputs)
 
-    def complete(self, request: Request) -> Awaitable[Reply]:
+    def complete(self, request: Request) -> Coroutine[Any, Any, Reply]:
         """Ask a model; the call is recorded as a step of this program call."""
         return self.run.runtime.complete(self._part(), request)
 
@@ -266,23 +273,29 @@ class Context:
         """Ask a model and read the answer as it is written; the last chunk holds the whole."""
         return self.run.runtime.stream(self._part(), request)
 
-    def score(self, name: str, about: Answer, value: float) -> Awaitable[None]:
+    def score(self, name: str, about: Answer, value: float) -> Coroutine[Any, Any, None]:
         """Keep a score about an answer, such as a metric's word on it."""
         return self.run.runtime.score(self, name, about.record, value)
 
-    def fork(self, *, emit: Callable[[Partial], None] | None = None, params: Params | None = None) -> Context:
+    def fork(
+        self,
+        *,
+        emit: Callable[[Partial], None] | None = None,
+        overrides: Mapping[str, Params] | None = None,
+    ) -> Context:
         """A branch of this call with a path of its own, for calls made side by side.
 
         Args:
             emit: where the branch's partial outputs go instead.
-            params: override these for every program below the branch.
+            overrides: params by program name (or ``EVERY``) that come before those of this call.
         """
         run = self.run
         if emit is not None:
             run = replace(run, emit=emit)
-        if params is not None:
-            merged = {name: params.over(other) for name, other in (run.overrides or {}).items()}
-            run = replace(run, overrides={EVERY: params, **merged})
+        if overrides is not None:
+            known = run.overrides or {}
+            merged = {name: params.over(known.get(name, NOTHING)) for name, params in overrides.items()}
+            run = replace(run, overrides={**known, **merged})
         return Context(run, step=self._number(), record_id=self.record_id, tally=self.tally)
 
     # -- what a program reads ---------------------------------------------------------------------

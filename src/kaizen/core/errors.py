@@ -21,8 +21,12 @@ never hold a secret; what a caller passed in is shortened.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from kaizen.core.record import Record
 
 
 class KaizenError(Exception):
@@ -36,8 +40,15 @@ class KaizenError(Exception):
         super().__init__(message)
         self.message = message
         self.detail: Mapping[str, object] = detail or {}
+        # of the outermost program call that ended with it; set by the runner once it is kept
+        self.record: Record | None = None
 
     def __str__(self) -> str:
+        return self.message
+
+    @property
+    def kept(self) -> str:
+        """What a record keeps of the message: no value that a caller passed in, since records can't be erased."""
         return self.message
 
 
@@ -63,10 +74,22 @@ class ConfigError(KaizenError):
 
 
 class InvalidInput(KaizenError):
-    """An input is missing, unknown, of the wrong type or breaks a constraint. No model was asked."""
+    """An input is missing, unknown, of the wrong type or breaks a constraint. No model was asked.
+
+    The message shows each value, shortened; ``rules`` says the same without values.
+    """
 
     code = "invalid_input"
     status = 422
+
+    def __init__(self, message: str, *, rules: str = "", detail: Mapping[str, object] | None = None) -> None:
+        super().__init__(message, detail=detail)
+        self.rules = rules
+
+    @property
+    def kept(self) -> str:
+        """The rules that were broken, without the values that broke them."""
+        return self.rules or "an input breaks the contract"
 
 
 class OutputInvalid(KaizenError):
@@ -83,6 +106,9 @@ class OutputInvalid(KaizenError):
         super().__init__(message, detail=detail)
         self.reply = reply
         self.problem = problem
+
+    def __reduce__(self) -> tuple[Callable[..., OutputInvalid], tuple[object, ...]]:
+        return partial(type(self), reply=self.reply, problem=self.problem, detail=self.detail), (self.message,)
 
 
 class NotFound(KaizenError):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import reprlib
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any, Literal, TypeAlias, cast
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 from pydantic.fields import FieldInfo
 from pydantic_core import to_json
 
@@ -119,6 +121,12 @@ class Spec:
         """Digest of names, types and constraints; descriptions and doc don't count, params may replace those."""
         return digest(to_json([_bare(self.input_schema), _bare(self.output_schema)]))
 
+    @cached_property
+    def adapters(self) -> dict[str, TypeAdapter[Any]]:
+        """What validates an intermediate or output field by itself, its constraints included."""
+        fields = self.fed | self.written
+        return {name: TypeAdapter(Annotated[field.annotation, field.info]) for name, field in fields.items()}
+
     # -- values -----------------------------------------------------------------------------------
 
     def validate_inputs(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,7 +142,9 @@ class Spec:
             found = error.errors(include_url=False, include_context=False)
             problems = [_problem(item, self.inputs) for item in found]
             raise InvalidInput(
-                f"{self.name}: " + "; ".join(problems), detail={"program": self.name, "problems": problems}
+                f"{self.name}: " + "; ".join(problems),
+                rules="; ".join(_rule(item) for item in found),
+                detail={"program": self.name, "problems": problems},
             ) from None
 
     def validate_outputs(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,7 +172,11 @@ def dump(values: Any) -> bytes:
 
 def shorten(value: object, limit: int = _SHOWN) -> str:
     """A value's repr, cut so that a message stays one line and shows little of a user's data."""
-    text = repr(value).replace("\n", " ")
+    cut = reprlib.Repr()  # stops early: a huge value must not be written out only to be cut
+    cut.maxlist = cut.maxtuple = cut.maxdict = cut.maxset = cut.maxfrozenset = cut.maxdeque = limit
+    cut.maxother = cut.maxlong = limit + 1
+    text = repr(value[:limit]) if isinstance(value, str | bytes) else cut.repr(value)
+    text = text.replace("\n", " ")
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
@@ -175,7 +189,10 @@ def _model(name: str, part: str, fields: Mapping[str, Field]) -> type[BaseModel]
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=False, protected_namespaces=())
     model_name = name.rsplit(".", 1)[-1] + part
     definitions: dict[str, Any] = {f.name: (f.annotation, f.info) for f in fields.values()}
-    return create_model(model_name, __config__=config, **definitions)
+    with warnings.catch_warnings():
+        # nobody calls the methods of these models, so a field may be named as one of them, such as `copy`
+        warnings.filterwarnings("ignore", "Field name .* shadows an attribute", UserWarning)
+        return create_model(model_name, __config__=config, **definitions)
 
 
 def _problem(item: Any, fields: Mapping[str, Field]) -> str:
@@ -188,6 +205,13 @@ def _problem(item: Any, fields: Mapping[str, Field]) -> str:
             return f"'{where}' is no input; the inputs are {', '.join(fields) or 'none'}"
         case _:
             return f"input '{where}' = {shorten(item['input'])}: {item['msg']}"
+
+
+def _rule(item: Any) -> str:
+    """The broken rule without the value; what an author's own check says may show the value, so it is left out."""
+    name = str(item["loc"][0]) if item["loc"] else ""
+    said = "refused by its check" if item["type"] in ("value_error", "assertion_error") else item["msg"]
+    return f"'{name}': {said}"
 
 
 def _bare(schema: object) -> object:

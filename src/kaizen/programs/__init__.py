@@ -1,0 +1,1 @@
+"""Signatures and other programs, and the runner that every call passes through."""

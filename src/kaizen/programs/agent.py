@@ -1,0 +1,149 @@
+"""The tool-using loop (ReAct: Yao et al. 2022, arXiv 2210.03629): think, call tools, read, until it can answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, cast, overload
+
+from pydantic_core import from_json
+
+from kaizen.core.answer import Answer
+from kaizen.core.context import Context, Program
+from kaizen.core.errors import DefinitionError, KaizenError
+from kaizen.core.message import Message, Part, Text, ToolCall, ToolResult
+from kaizen.core.params import NOTHING, Params
+from kaizen.core.request import Reply, Request, ToolSpec
+from kaizen.core.spec import Spec, dump
+from kaizen.programs.parse import Misfit, parse_reply
+from kaizen.programs.predict import feed, invalid, shown_back, unfiltered
+from kaizen.programs.render import Plan, identifier, plan, render
+from kaizen.programs.runnable import Runnable
+from kaizen.programs.together import together
+
+A = TypeVar("A", bound=Answer)
+
+_RESULT_LIMIT = 20_000
+
+
+class React(Runnable[..., A]):
+    """See ``react``."""
+
+    def __init__(self, spec: Spec, tools: Sequence[Program], max_steps: int, own: Params) -> None:
+        self.spec, self._own, self._max_steps = spec, own, max_steps
+        self._tools: dict[str, Program] = {}
+        mistakes: list[str] = []
+        for tool in tools:
+            name = identifier(tool.spec)
+            if name in self._tools:
+                mistakes.append(f"two tools are called '{name}'")
+            self._tools[name] = tool
+        if not tools:
+            mistakes.append("no tools: pass tools=[...], or run the signature itself")
+        if max_steps < 1:
+            mistakes.append(f"max_steps = {max_steps}: at least one step is needed")
+        if mistakes:
+            raise DefinitionError(spec.name, mistakes)
+        self._offered = tuple(
+            ToolSpec(name, tool.spec.doc, tool.spec.input_schema) for name, tool in self._tools.items()
+        )
+
+    async def run(self, ctx: Context, inputs: dict[str, Any]) -> Answer:
+        """Let the model call tools for up to ``max_steps`` turns, then have it answer in the contract's form."""
+        spec = self.spec
+        fed = await feed(ctx, spec, inputs)
+        params = ctx.params(spec, self._own)
+        stable = plan(spec, params)
+        messages = render(stable, inputs | fed)
+        for _ in range(self._max_steps):
+            reply = unfiltered(await ctx.complete(self._request(ctx, params, messages)))
+            if not reply.tool_calls:
+                messages = (*messages, Message.of("assistant", reply.text))
+                if (outputs := _fitting(spec, reply, stable)) is not None:
+                    return spec.answer_type.of(fed | outputs, inputs=inputs)
+                break
+            thought: tuple[Part, ...] = (Text(reply.text),) if reply.text else ()
+            results = await self._call(ctx, reply.tool_calls)
+            messages = (*messages, Message("assistant", (*thought, *reply.tool_calls)), Message("tool", results))
+        return spec.answer_type.of(fed | await self._conclude(ctx, params, stable, messages), inputs=inputs)
+
+    def _request(self, ctx: Context, params: Params, messages: tuple[Message, ...]) -> Request:
+        return ctx.request(params.model or "", messages, tools=self._offered, decoding=params.decoding)
+
+    async def _call(self, ctx: Context, calls: Sequence[ToolCall]) -> tuple[ToolResult, ...]:
+        """The calls of one turn, side by side, results in their order."""
+        # the branch is taken here, in the model's order, not when its task starts
+        return tuple(await together([self._use(ctx.fork(), call) for call in calls]))
+
+    async def _use(self, ctx: Context, call: ToolCall) -> ToolResult:
+        """What a tool gave. Its failure is told to the model, which may try otherwise; the record keeps it."""
+        tool = self._tools.get(call.name)
+        if tool is None:
+            known = ", ".join(self._tools)
+            return ToolResult(call.id, f"there is no tool '{call.name}'; the tools are {known}", is_error=True)
+        try:
+            arguments = from_json(call.arguments or "{}")
+        except ValueError as error:
+            return ToolResult(call.id, f"the arguments are not JSON: {error}", is_error=True)
+        if not isinstance(arguments, dict):
+            return ToolResult(call.id, "the arguments have to be a JSON object", is_error=True)
+        try:
+            answer = await ctx.call(tool, **cast("dict[str, Any]", arguments))
+        except KaizenError as error:
+            return ToolResult(call.id, str(error), is_error=True)
+        except Exception as error:  # noqa: BLE001 - a tool is foreign code; its record says how it failed
+            return ToolResult(call.id, f"{type(error).__name__}: {error}", is_error=True)
+        return ToolResult(call.id, _shown(answer.outputs))
+
+    async def _conclude(
+        self, ctx: Context, params: Params, stable: Plan, messages: tuple[Message, ...]
+    ) -> dict[str, Any]:
+        """The answer in the contract's form, with the usual repairs; tools are named but may not be called."""
+        messages = (*messages, Message.of("user", "Now give the answer, in the form asked for."))
+        for repairs_left in range(params.repairs or 0, -1, -1):
+            request = ctx.request(
+                params.model or "",
+                messages,
+                output=stable.output,
+                tools=self._offered,
+                tool_choice="none",
+                decoding=params.decoding,
+            )
+            reply = unfiltered(await ctx.complete(request))
+            try:
+                return parse_reply(self.spec, reply, stable.mode)
+            except Misfit as misfit:
+                if not repairs_left:
+                    raise invalid(self.spec, reply, misfit) from None
+                messages = (*messages, *shown_back(reply, misfit))
+        raise AssertionError("the loop above returns or raises")
+
+
+def _fitting(spec: Spec, reply: Reply, stable: Plan) -> dict[str, Any] | None:
+    """The outputs, if a turn without tool calls already is the answer."""
+    try:
+        return parse_reply(spec, reply, stable.mode)
+    except Misfit:
+        return None
+
+
+def _shown(outputs: Mapping[str, Any]) -> str:
+    """A tool's outputs as the model reads them: a single text as it is, anything else as JSON; cut when huge."""
+    only = next(iter(outputs.values())) if len(outputs) == 1 else None
+    text = only if isinstance(only, str) else dump(only if len(outputs) == 1 else outputs).decode()
+    return text if len(text) <= _RESULT_LIMIT else f"{text[:_RESULT_LIMIT]}… ({len(text)} characters in all)"
+
+
+@overload
+def react(signature: type[A], /, tools: Sequence[Any], *, max_steps: int = 8) -> React[A]: ...
+@overload
+def react(signature: Program, /, tools: Sequence[Any], *, max_steps: int = 8) -> React[Answer]: ...
+def react(signature: Any, /, tools: Sequence[Any], *, max_steps: int = 8) -> React[Any]:
+    """A program that answers ``signature`` by calling tools first.
+
+    Args:
+        signature: the contract; its docstring are the instructions.
+        tools: any programs: ``@tool`` functions, signatures, agents.
+        max_steps: turns in which tools may be called, before the answer is asked for.
+    """
+    own = getattr(getattr(signature, "_predict", None), "own", NOTHING)
+    return React[Any](signature.spec, tools, max_steps, own)

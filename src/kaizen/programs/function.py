@@ -1,0 +1,140 @@
+"""Programs written as plain functions: ``@program async def`` that calls others, and ``@tool``."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, ParamSpec, TypeVar, cast, get_type_hints, overload
+
+from pydantic import Field as PydanticField
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from kaizen.core.answer import Answer
+from kaizen.core.context import Context
+from kaizen.core.errors import DefinitionError, OutputInvalid
+from kaizen.core.spec import Field, Spec
+from kaizen.programs.declare import Declared
+from kaizen.programs.define import checked, surrounding_names
+from kaizen.programs.runnable import Runnable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+RESULT: Final = "result"
+"""The output a function's plain return value is kept under."""
+
+
+class FunctionProgram(Runnable[P, R]):
+    """A function as a Program: its parameters are the inputs, what it returns is the output.
+
+    Called by a user it gives what the function returns; called by the runner, an Answer. A function that
+    returns a signature's answer hands its outputs on; any other value is the output ``result``.
+    """
+
+    def __init__(self, function: Callable[..., Any], names: Mapping[str, Any]) -> None:
+        self.function = function
+        self.__doc__, self.__name__ = function.__doc__, function.__name__
+        self._takes_context, self.spec = _spec_of(function, names)
+        self._hands_on = self.spec.answer_type is not Answer
+        self._is_async = inspect.iscoroutinefunction(function)
+
+    async def run(self, ctx: Context, inputs: dict[str, Any]) -> Answer:
+        """Call the function; a plain one in a thread, with the context it would have here."""
+        given = (ctx,) if self._takes_context else ()
+        if self._is_async:
+            value = await self.function(*given, **inputs)
+        else:
+            value = await asyncio.to_thread(self.function, *given, **inputs)
+        if isinstance(value, Answer) and self._hands_on and isinstance(value, self.spec.answer_type):
+            return value
+        try:
+            outputs = self.spec.validate_outputs({} if self._hands_on else {RESULT: value})
+        except ValidationError as error:
+            problem = error.errors(include_url=False, include_input=False)[0]["msg"]
+            given = type(value).__name__
+            raise OutputInvalid(
+                f"{self.spec.name} returned a {given}, which is not what it declares: write `-> {given}`",
+                reply="",
+                problem=problem,
+            ) from None
+        return self.spec.answer_type.of(outputs, inputs=inputs)
+
+    def _result(self, answer: Answer) -> R:
+        return cast("R", answer if self._hands_on else answer.outputs[RESULT])
+
+
+def program(function: Callable[P, Awaitable[R]]) -> FunctionProgram[P, R]:
+    """Make a Program of an ``async def`` that calls other programs.
+
+    A first parameter annotated ``Context`` gets the call's context and is no input.
+
+    Raises:
+        DefinitionError: if it is not async, or a parameter has no usable type.
+    """
+    if not inspect.iscoroutinefunction(function):
+        raise DefinitionError(_where(function), ["@program takes an `async def`; a plain function becomes a @tool"])
+    return FunctionProgram(function, surrounding_names())
+
+
+@overload
+def tool(function: Callable[P, Awaitable[R]]) -> FunctionProgram[P, R]: ...
+@overload
+def tool(function: Callable[P, R]) -> FunctionProgram[P, R]: ...
+def tool(function: Callable[..., Any]) -> FunctionProgram[..., Any]:
+    """Make a Program of a function that a model may call, async or not; a plain one runs in a thread.
+
+    Its docstring tells the model what it does.
+
+    Raises:
+        DefinitionError: if it has no docstring, or a parameter has no usable type.
+    """
+    if not (function.__doc__ or "").strip():
+        raise DefinitionError(_where(function), ["a tool needs a docstring: it tells the model what the tool does"])
+    return FunctionProgram(function, surrounding_names())
+
+
+def _where(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def _spec_of(function: Callable[..., Any], names: Mapping[str, Any]) -> tuple[bool, Spec]:
+    where = _where(function)
+    mistakes: list[str] = []
+    try:
+        hints = get_type_hints(function, localns=dict(names), include_extras=True)
+    except (NameError, TypeError) as error:
+        raise DefinitionError(where, [f"an annotation can't be read: {error}"]) from None
+    parameters = list(inspect.signature(function).parameters.values())
+    takes_context = bool(parameters) and hints.get(parameters[0].name) is Context
+    fields: list[Field] = []
+    for parameter in parameters[takes_context:]:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            mistakes.append(f"parameter '{parameter}' has to be a plain named one: inputs are passed by name")
+        elif parameter.name not in hints:
+            mistakes.append(f"parameter '{parameter.name}' has no type: write `{parameter.name}: str`")
+        else:
+            fields.append(Field(parameter.name, "input", hints[parameter.name], _info(parameter)))
+    if mistakes:
+        raise DefinitionError(where, mistakes)
+    answer_type, outputs = _outputs(hints.get("return", Any))
+    doc = inspect.cleandoc(function.__doc__ or "")
+    return takes_context, checked(Spec(where, doc, [*fields, *outputs], answer_type))
+
+
+def _info(parameter: inspect.Parameter) -> FieldInfo:
+    default = parameter.default
+    if isinstance(default, Declared):
+        return default.info
+    made: Any = PydanticField() if default is parameter.empty else PydanticField(default=default)
+    return cast("FieldInfo", made)
+
+
+def _outputs(returned: Any) -> tuple[type[Answer], list[Field]]:
+    """A returned signature hands its fields on; anything else is one output."""
+    spec = getattr(returned, "spec", None)
+    if isinstance(returned, type) and issubclass(returned, Answer) and isinstance(spec, Spec):
+        return returned, [field for field in spec.fields.values() if field.role != "input"]
+    made: Any = PydanticField()
+    return Answer, [Field(RESULT, "output", returned, cast("FieldInfo", made))]

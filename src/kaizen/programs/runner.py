@@ -1,0 +1,433 @@
+"""The one loop: validate, decide, replay, do, record. Every program call and every model call passes here."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any, Final, assert_never
+
+from pydantic_core import to_json
+
+from kaizen.core.answer import Answer
+from kaizen.core.context import EVERY, Context, Program, Run
+from kaizen.core.errors import Conflict, Denied, KaizenError, ProviderError, Unavailable
+from kaizen.core.ids import new_id
+from kaizen.core.params import Params
+from kaizen.core.protocols import Allow, Ask, Deny, Policy, Provider, Suspended
+from kaizen.core.record import Payload, Record, Status
+from kaizen.core.request import Chunk, Reply, Request
+from kaizen.core.scope import Scope
+from kaizen.core.spec import Spec, dump
+from kaizen.ledger.ledger import Ledger
+from kaizen.programs.runnable import running
+
+_PARAMS_KEPT: Final = 1024
+_NO_OVERRIDES: Final[Mapping[str, Params]] = {}
+
+
+class Suspension(BaseException):
+    """Unwinds a run that has to wait for somebody's word.
+
+    Not an Exception, so that a program's own ``except Exception`` can't take a pending approval for a
+    failure and go on without it. The runner turns it into a ``Suspended`` result.
+    """
+
+    def __init__(self, step: str, question: str) -> None:
+        super().__init__(question)
+        self.step, self.question = step, question
+
+
+@dataclass(slots=True)
+class _Pending:
+    """Model-call records on their way: they go with the program's own record when that follows at once."""
+
+    records: list[Record] = field(default_factory=list[Record])
+    payloads: list[Payload] = field(default_factory=list[Payload])
+    flush: asyncio.Task[None] | None = None
+
+
+class Runner:
+    """Runs programs: the Runtime behind every Context.
+
+    Args:
+        provider: the onion.
+        ledger: where records go.
+        defaults: the params a program falls back to, by the model ref it names (None for none).
+        policy: asked before every program call; None allows all.
+    """
+
+    def __init__(
+        self,
+        *,
+        provider: Provider,
+        ledger: Ledger,
+        defaults: Callable[[str | None], Params],
+        policy: Policy | None = None,
+    ) -> None:
+        self._provider, self._ledger, self._policy = provider, ledger, policy
+        self._defaults = defaults
+        # by identity: Params hold mappings and can't be hashed
+        self._resolved: dict[tuple[str, int, int, int], tuple[list[Params], Params, str]] = {}
+        self._pending: dict[str, _Pending] = {}
+
+    # -- from outside -----------------------------------------------------------------------------
+
+    async def start(self, run: Run, program: Program, inputs: Mapping[str, Any]) -> Answer | Suspended:
+        """A run: one call from outside and everything below it.
+
+        A run whose ``replay`` is given goes on from there: steps that have a record are not done again, and
+        a step whose inputs differ from the recorded ones is a Conflict.
+        """
+        try:
+            return await Context(run).call(program, **inputs)
+        except Suspension as wait:
+            return Suspended(run.run_id, wait.step, wait.question)
+        except BaseExceptionGroup as group:
+            # branches in a TaskGroup: the group waits if all that went wrong is that some of them wait
+            waits, failures = group.split(Suspension)
+            if waits is None or failures is not None:
+                raise
+            wait = _first(waits)
+            return Suspended(run.run_id, wait.step, wait.question)
+
+    # -- Runtime: program calls -------------------------------------------------------------------
+
+    async def run(self, ctx: Context, program: Program, inputs: Mapping[str, Any]) -> Answer:
+        """One program call. ``ctx`` was derived for it and is its own from here on."""
+        call = _Call(ctx, program.spec)
+        ctx.task = asyncio.current_task()
+        token = running.set(ctx)
+        try:
+            values = call.spec.validate_inputs(inputs)
+            call.input = self._ledger.seal(ctx.scope, dump(values))
+            if ctx.run.replay is not None and (kept := await self._replayed(call, values)) is not None:
+                return kept
+            if self._policy is not None:
+                await self._decide(self._policy, call)
+            answer = await program(ctx, **values)
+            call.output = self._ledger.seal(ctx.scope, dump(answer.outputs))
+        except BaseException as error:
+            record = await self._keep(call, error)
+            if isinstance(error, KaizenError):
+                error.record = record
+            raise
+        finally:
+            running.reset(token)
+        return answer.stamped(await self._keep(call, None))
+
+    async def _replayed(self, call: _Call, values: Mapping[str, Any]) -> Answer | None:
+        """The step's answer, if this run has it already."""
+        ctx = call.ctx
+        record = (ctx.run.replay or {}).get(ctx.step)
+        if record is None or record.status != "ok" or record.kind != "program":
+            return None
+        same_program = record.ref == call.spec.name and record.contract == call.spec.contract
+        if not same_program or call.input is None or record.input_digest != call.input.digest:
+            raise Conflict(
+                f"step {ctx.step} of run {ctx.run.run_id} was {record.ref} with other inputs or another contract: "
+                "a resumed run has to make the same calls in the same order"
+            )
+        data = await self._ledger.payload(ctx.scope, record.output_digest) if record.output_digest else None
+        return None if data is None else call.spec.load_answer(data, values).stamped(record)
+
+    async def _decide(self, policy: Policy, call: _Call) -> None:
+        decision = await policy.decide(call.ctx, "run", call.spec.name)
+        match decision:
+            case Allow():
+                return
+            case Deny(reason):
+                raise Denied(f"{call.spec.name}: {reason}")
+            case Ask(question):
+                raise Suspension(call.ctx.step, question)
+            case _:
+                assert_never(decision)
+
+    async def _keep(self, call: _Call, error: BaseException | None) -> Record:
+        """Append the call's record, with the model calls still pending below it, before anything leaves."""
+        ctx = call.ctx
+        record = call.record(error)
+        if ctx.above is not None:
+            ctx.above.add(ctx.tally)
+        pending = self._pending.pop(record.id, None) or _Pending()
+        payloads = [*pending.payloads, *(p for p in (call.input, call.output) if p is not None)]
+        await self._ledger.append(ctx.scope, [*pending.records, record], payloads)
+        if pending.flush is not None:
+            # shielded: whoever cancels this call must not cancel the keeping of calls already paid
+            await asyncio.shield(pending.flush)
+        return record
+
+    # -- Runtime: model calls ---------------------------------------------------------------------
+
+    async def complete(self, ctx: Context, request: Request) -> Reply:
+        """One model call, recorded."""
+        call = self._open_model_call(ctx, request)
+        try:
+            reply = await self._provider.complete(request)
+        except BaseException as error:
+            self._close_model_call(call, None, error)
+            raise
+        self._close_model_call(call, reply, None)
+        if ctx.record_id is None:
+            await self._settle(ctx)
+        return reply
+
+    async def stream(self, ctx: Context, request: Request) -> AsyncIterator[Chunk]:
+        """One streamed model call, recorded when its last chunk came, it failed or the reader left."""
+        call = self._open_model_call(ctx, request)
+        reply: Reply | None = None
+        chunks = self._provider.stream(request)
+        try:
+            async for chunk in chunks:
+                if chunk.reply is not None:
+                    reply = chunk.reply
+                    self._close_model_call(call, reply, None)
+                yield chunk
+            if reply is None:
+                raise Unavailable("the stream ended before its answer was whole", model=request.model)
+        except BaseException as error:
+            if reply is None:
+                self._close_model_call(call, None, error)
+            raise
+        finally:
+            if (close := getattr(chunks, "aclose", None)) is not None:
+                await close()  # now, not when the garbage is collected: the call upstream ends with the reader
+            if ctx.record_id is None:
+                await self._settle(ctx)
+
+    def _open_model_call(self, ctx: Context, request: Request) -> _ModelCall:
+        ctx.check_deadline()
+        if ctx.budget is not None:
+            ctx.budget.take_call()
+        return _ModelCall(ctx, request)
+
+    def _close_model_call(self, call: _ModelCall, reply: Reply | None, error: BaseException | None) -> None:
+        ctx = call.ctx
+        sent = self._ledger.seal(ctx.scope, _request_json(call.request))
+        got = None
+        if reply is not None:
+            ctx.tally.add_reply(reply)
+            if ctx.budget is not None:
+                ctx.budget.spend(reply)
+            got = self._ledger.seal(ctx.scope, to_json(reply))
+        else:
+            ctx.tally.add_failure(_attempts(error))
+        record = call.record(reply, error, sent.digest, got.digest if got else None)
+        self._defer(ctx, record, [sent] if got is None else [sent, got])
+
+    def _defer(self, ctx: Context, record: Record, payloads: list[Payload]) -> None:
+        """Let the record go with its program's, in one append, if that comes before the loop turns; else alone.
+
+        A leaf program parses the reply without yielding, so its model call and its own record are one
+        transaction. Anything slower (a repair, an agent's tool) must not keep a paid call in memory only.
+        """
+        key = _owner(ctx)
+        pending = self._pending.setdefault(key, _Pending())
+        pending.records.append(record)
+        pending.payloads.extend(payloads)
+        asyncio.get_running_loop().call_soon(self._flush, ctx.scope, key, pending)
+
+    def _flush(self, scope: Scope, key: str, pending: _Pending) -> None:
+        if self._pending.get(key) is not pending or not pending.records:
+            return
+        records, payloads = pending.records, pending.payloads
+        pending.records, pending.payloads = [], []
+        earlier = pending.flush
+
+        async def flush() -> None:
+            if earlier is not None:
+                await earlier
+            await self._ledger.append(scope, records, payloads)
+            if self._pending.get(key) is pending and not pending.records:
+                del self._pending[key]
+
+        pending.flush = asyncio.get_running_loop().create_task(flush())
+
+    async def _settle(self, ctx: Context) -> None:
+        """Outside any program no later record takes the pending ones along: keep them now."""
+        key = _owner(ctx)
+        if (pending := self._pending.get(key)) is not None:
+            self._flush(ctx.scope, key, pending)
+            if pending.flush is not None:
+                await asyncio.shield(pending.flush)
+
+    async def score(self, ctx: Context, name: str, about: Record, value: float) -> None:
+        """Append a score record."""
+        record = Record(
+            id=new_id(),
+            kind="score",
+            ref=name,
+            run_id=ctx.run.run_id,
+            scope=ctx.scope,
+            started_at=time.time(),
+            parent_id=ctx.record_id,
+            principal=ctx.run.principal,
+            about=about.id,
+            value=value,
+            params=about.params,
+            model=about.model,
+        )
+        await self._ledger.append(ctx.scope, [record], [])
+
+    # -- Runtime: params --------------------------------------------------------------------------
+
+    def params(self, ctx: Context, spec: Spec, own: Params) -> Params:
+        """Overrides, then own, then the defaults for the model; the version goes on the call's record."""
+        overrides = ctx.run.overrides or _NO_OVERRIDES
+        named, every = overrides.get(spec.name), overrides.get(EVERY)
+        key = (spec.contract, id(own), id(named), id(every))
+        known = self._resolved.get(key)
+        if known is None:
+            layers = [params for params in (named, every, own) if params is not None]
+            if any(params.contract not in (None, spec.contract) for params in layers):
+                raise Conflict(f"{spec.name}: these params were made for another contract than this program has")
+            stated = reduce(Params.over, layers)
+            merged = stated.over(self._defaults(stated.model))
+            if len(self._resolved) >= _PARAMS_KEPT:
+                self._resolved.clear()
+            # the layers are kept with it, so that no other Params can take over their ids
+            known = self._resolved[key] = (layers, merged, merged.version)
+        ctx.tally.params = known[2]
+        return known[1]
+
+
+def _first(group: BaseExceptionGroup[Suspension]) -> Suspension:
+    for inner in group.exceptions:
+        return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+    raise AssertionError("an exception group is never empty")
+
+
+def _owner(ctx: Context) -> str:
+    """Whose pending records a model call's belong to: its program call's, or its run's outside any program."""
+    return ctx.record_id or f"run {ctx.run.run_id}"
+
+
+def _attempts(error: BaseException | None) -> int:
+    """How often a provider was asked before this error; 0 where nobody can tell."""
+    attempts = error.detail.get("attempts", 1) if isinstance(error, ProviderError) else 0
+    return attempts if isinstance(attempts, int) else 1
+
+
+def _request_json(request: Request) -> bytes:
+    """What was asked, without scope and deadline, which are the record's."""
+    return to_json(
+        {
+            "model": request.model,
+            "messages": request.messages,
+            "output": request.output,
+            "tools": request.tools,
+            "tool_choice": request.tool_choice,
+            "decoding": request.decoding,
+            "top_logprobs": request.top_logprobs,
+        }
+    )
+
+
+def _ending(error: BaseException | None) -> tuple[Status, str | None, str | None]:
+    """Status, code and message of how a call ended. A foreign exception keeps its type only: its text may hold data."""
+    match error:
+        case None:
+            return "ok", None, None
+        case KaizenError():
+            return "error", error.code, error.kept[:500]
+        case Suspension():
+            return "suspended", None, error.question
+        case asyncio.CancelledError() | GeneratorExit():
+            return "cancelled", None, None
+        case BaseExceptionGroup() if (waits := error.split(Suspension))[1] is None and waits[0] is not None:
+            return "suspended", None, _first(waits[0]).question
+        case _:
+            return "error", "exception", type(error).__name__
+
+
+class _Call:
+    """A program call on its way."""
+
+    __slots__ = ("clock", "ctx", "input", "output", "parent_id", "spec", "started_at")
+
+    def __init__(self, ctx: Context, spec: Spec) -> None:
+        self.ctx, self.spec = ctx, spec
+        self.parent_id, ctx.record_id = ctx.record_id, new_id()
+        self.input: Payload | None = None
+        self.output: Payload | None = None
+        self.started_at, self.clock = time.time(), time.perf_counter()
+
+    def record(self, error: BaseException | None) -> Record:
+        ctx, tally = self.ctx, self.ctx.tally
+        status, code, message = _ending(error)
+        assert ctx.record_id is not None  # noqa: S101 - set in __init__, for the type checker
+        return Record(
+            id=ctx.record_id,
+            kind="program",
+            ref=self.spec.name,
+            run_id=ctx.run.run_id,
+            scope=ctx.scope,
+            started_at=self.started_at,
+            parent_id=self.parent_id,
+            step=ctx.step,
+            principal=ctx.run.principal,
+            status=status,
+            latency_ms=(time.perf_counter() - self.clock) * 1000,
+            model=tally.model,
+            params=tally.params,
+            contract=self.spec.contract,
+            tokens_in=tally.tokens_in,
+            tokens_out=tally.tokens_out,
+            tokens_cached=tally.tokens_cached,
+            tokens_estimated=tally.estimated,
+            cost_usd=tally.cost,
+            cache_tier=tally.tier,
+            attempts=tally.attempts,
+            model_calls=tally.model_calls,
+            first_token_ms=tally.first_token_ms,
+            input_digest=self.input.digest if self.input else None,
+            output_digest=self.output.digest if self.output else None,
+            error_code=code,
+            error=message,
+        )
+
+
+class _ModelCall:
+    """A model call on its way."""
+
+    __slots__ = ("clock", "ctx", "id", "request", "started_at")
+
+    def __init__(self, ctx: Context, request: Request) -> None:
+        self.ctx, self.request, self.id = ctx, request, new_id()
+        self.started_at, self.clock = time.time(), time.perf_counter()
+
+    def record(self, reply: Reply | None, error: BaseException | None, sent: str, got: str | None) -> Record:
+        ctx = self.ctx
+        status, code, message = _ending(error)
+        answered = reply or Reply(model=self.request.model, attempts=0)
+        usage = answered.usage
+        return Record(
+            id=self.id,
+            kind="model",
+            ref=self.request.model,
+            run_id=ctx.run.run_id,
+            scope=ctx.scope,
+            started_at=self.started_at,
+            parent_id=ctx.record_id,
+            step=ctx.step,
+            principal=ctx.run.principal,
+            status=status,
+            latency_ms=(time.perf_counter() - self.clock) * 1000,
+            model=answered.model,
+            params=ctx.tally.params,
+            tokens_in=usage.tokens_in,
+            tokens_out=usage.tokens_out,
+            tokens_cached=usage.tokens_cached,
+            tokens_estimated=usage.estimated,
+            cost_usd=answered.cost_usd,
+            cache_tier=answered.tier,
+            attempts=_attempts(error) if reply is None else reply.attempts,
+            model_calls=1,
+            first_token_ms=answered.first_token_ms,
+            input_digest=sent,
+            output_digest=got,
+            error_code=code,
+            error=message,
+        )
