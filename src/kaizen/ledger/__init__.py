@@ -1,0 +1,1 @@
+"""What was done: appending it, reading it, and the views of it."""

@@ -1,0 +1,59 @@
+"""The home's secret: what makes a payload's address say nothing about the payload."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from kaizen.core.errors import StoreError
+
+KEY_BYTES: Final = 32
+_NAME: Final = "ledger.key"
+
+
+def load_key(home: Path) -> bytes:
+    """The 32 secret bytes in ``<home>/ledger.key`` (mode 0600), made at the first call.
+
+    Processes that start at once all get the same key: it is written under a name of its own and then
+    linked to the real one, which succeeds for one of them only and never shows a half-written file.
+    Without the key, what is kept can still be read; new contents get other addresses than before.
+
+    Raises:
+        StoreError: it can't be read or made, or has another length.
+    """
+    path = home / _NAME
+    try:
+        try:
+            key = path.read_bytes()
+        except FileNotFoundError:
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make(path)
+            key = path.read_bytes()
+    except OSError as error:
+        raise _error(f"{path}: {error.strerror}") from error
+    if len(key) != KEY_BYTES:
+        raise _error(f"{path} has {len(key)} bytes, not {KEY_BYTES}: put the right file back")
+    return key
+
+
+def _make(path: Path) -> None:
+    draft = path.with_name(f".{_NAME}.{secrets.token_hex(8)}")
+    try:
+        draft.touch(mode=0o600, exist_ok=False)
+        with draft.open("wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):  # another process was first; its key is the key
+            path.hardlink_to(draft)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _error(message: str) -> StoreError:
+    error = StoreError(f"the ledger's key {message}")
+    error.retryable = False
+    return error

@@ -1,0 +1,141 @@
+"""The ledger: what was done, kept as records in a store, contents apart from them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from kaizen.core.errors import NotFound
+from kaizen.core.ids import digest
+from kaizen.core.protocols import Store
+from kaizen.core.record import Payload, Record, RecordQuery
+from kaizen.core.scope import Scope
+from kaizen.ledger.log import log_record
+
+_SCOPE_KEYS = 4096  # how many scopes' keys are kept at hand
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A record and what was done below it, in program order."""
+
+    record: Record
+    children: tuple[Node, ...] = ()
+
+
+class Ledger:
+    """Appends records and their payloads to a store, and reads them.
+
+    Args:
+        store: where they lie.
+        key: the home's secret, see ``load_key``.
+        payloads: whether contents are kept; without them records still carry their digests.
+        log: whether finished root calls and errors are logged, one line each, without contents.
+    """
+
+    def __init__(self, store: Store, key: bytes, *, payloads: bool = True, log: bool = False) -> None:
+        self._store = store
+        self._payloads = payloads
+        self._log = log
+
+        # A key for each scope, so that the same text has another address in another scope, and so that an
+        # address can't be found by trying likely texts without the home's secret.
+        @lru_cache(maxsize=_SCOPE_KEYS)
+        def scope_key(scope: Scope) -> bytes:
+            tenant, environment = scope.tenant.encode(), scope.environment.encode()
+            name = len(tenant).to_bytes(8) + tenant + environment
+            return hashlib.blake2b(name, digest_size=32, key=key, person=b"kaizen scope").digest()
+
+        self._scope_key = scope_key
+
+    @property
+    def store(self) -> Store:
+        """Where they lie; the views read from it."""
+        return self._store
+
+    def seal(self, scope: Scope, data: bytes) -> Payload:
+        """Contents under their address: equal contents have equal addresses, within one scope."""
+        return Payload(digest(data, key=self._scope_key(scope)), data)
+
+    async def append(self, scope: Scope, records: Sequence[Record], payloads: Sequence[Payload] = ()) -> None:
+        """Keep records and contents, all or none; when this returns they survive the death of the process.
+
+        Raises:
+            Conflict: a record is of another scope, or its id is taken.
+            StoreError: the store can't be written.
+        """
+        await self._store.append(scope, records, payloads if self._payloads else ())
+        if self._log:
+            for record in records:
+                if record.status == "error" or (record.kind == "program" and record.parent_id is None):
+                    log_record(record)
+
+    def records(self, scope: Scope, query: RecordQuery | None = None) -> AsyncIterator[Record]:
+        """The records that fit, by id."""
+        return self._store.records(scope, query or RecordQuery())
+
+    async def record(self, scope: Scope, record_id: str) -> Record:
+        """One record.
+
+        Raises:
+            NotFound: the scope has no such record.
+        """
+        record = await self._store.record(scope, record_id)
+        if record is None:
+            raise NotFound(f"there is no record {record_id!r} in {scope}")
+        return record
+
+    async def payload(self, scope: Scope, digest: str | None) -> bytes | None:
+        """Contents by their address; None when there are none, they were never kept or are erased."""
+        return None if digest is None else await self._store.payload(scope, digest)
+
+    async def erase(self, scope: Scope, digests: Sequence[str] | None = None) -> int:
+        """Delete contents (all of the scope's for None); how many there were. Records stay."""
+        return await self._store.erase(scope, digests)
+
+    async def tree(self, scope: Scope, run_id: str) -> tuple[Node, ...]:
+        """A run's records as trees by parent; scores are left out.
+
+        One tree for each attempt at the run. A record whose parent is missing, since the process died
+        before it ended, is a root too.
+        """
+        return trees(
+            [record async for record in self.records(scope, RecordQuery(run_id=run_id)) if record.kind != "score"]
+        )
+
+    async def steps(self, scope: Scope, run_id: str) -> Mapping[str, Record]:
+        """What a run has done already, by step: the calls that ended well, the latest where there are several."""
+        query = RecordQuery(run_id=run_id, status="ok")
+        return {record.step: record async for record in self.records(scope, query) if record.kind != "score"}
+
+    async def close(self) -> None:
+        """Finish what is in the air and let go of the store."""
+        await self._store.close()
+
+
+def trees(records: Iterable[Record]) -> tuple[Node, ...]:
+    """Records as trees by parent, siblings in program order."""
+    ordered = sorted(records, key=_place)
+    known = {record.id for record in ordered}
+    below: dict[str | None, list[Record]] = {}
+    for record in ordered:
+        below.setdefault(record.parent_id if record.parent_id in known else None, []).append(record)
+    made: dict[str, Node] = {}
+    # Without recursion, since programs may nest deeper than the interpreter's stack.
+    pending = list(below.get(None, ()))
+    while pending:
+        record = pending[-1]
+        children = below.get(record.id, [])
+        if children and children[0].id not in made:
+            pending += children
+        else:
+            made[record.id] = Node(record, tuple(made[child.id] for child in children))
+            pending.pop()
+    return tuple(made[record.id] for record in below.get(None, ()))
+
+
+def _place(record: Record) -> tuple[list[int], str]:
+    """Program order: ``0.10`` comes after ``0.9``."""
+    return [int(part) if part.isdecimal() else -1 for part in record.step.split(".")], record.id
