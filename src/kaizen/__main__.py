@@ -1,0 +1,48 @@
+"""The command ``kaizen``: hands the command line the App and what else it needs, each loaded when it is asked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kaizen.serve import command_line
+from kaizen.serve.doors import Doors, ModelInfo
+
+if TYPE_CHECKING:
+    from kaizen.app import App
+
+
+def main() -> None:
+    """Run the command line on this process's arguments, and exit."""
+    sys.exit(command_line.main(sys.argv[1:], Doors(_app, _models, _pull)))
+
+
+def _app() -> App:
+    from kaizen.app import current
+    from kaizen.ledger.log import setup_logging
+
+    app = current()
+    log = app.settings.log
+    # only if somebody asked for it: what goes wrong is told in one line already
+    if "level" in log.model_fields_set and log.level != "off":
+        setup_logging(log.level, sys.stderr)
+    return app
+
+
+def _models() -> Sequence[ModelInfo]:
+    from kaizen.app import known_models
+    from kaizen.settings import read
+
+    return known_models(read())
+
+
+async def _pull(name: str, on_progress: Callable[[str], None]) -> Path:
+    from kaizen.app import pull_model
+
+    return await pull_model(name, on_progress)
+
+
+if __name__ == "__main__":
+    main()

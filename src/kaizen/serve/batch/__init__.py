@@ -1,0 +1,1 @@
+"""A program on each row of a file."""

@@ -1,0 +1,145 @@
+"""The command line: finds the command, loads what it needs and nothing else, and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Final, cast
+
+from kaizen.core.errors import KaizenError
+from kaizen.serve.arguments import Command, Parser, nearest, say
+from kaizen.serve.doors import Doors
+from kaizen.serve.errors import CLOSED_PIPE, INTERRUPTED, OK, UNEXPECTED, USAGE, one_line, outcome
+
+# Name -> where it is, and what it does. A table, so that the overview loads no command.
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "init": ("commands.init:INIT", "make a new project that runs"),
+    "validate": ("commands.validate:VALIDATE", "find every mistake in the definitions of a file"),
+    "run": ("commands.run:RUN", "run a program on one input, or on each row of a file"),
+    "runs list": ("commands.runs:LIST", "list what was run, newest first"),
+    "runs show": ("commands.runs:SHOW", "show a run: its calls, what they cost, what went in and came out"),
+    "runs stats": ("commands.stats:STATS", "count calls, errors, latency, tokens, cost and score by group"),
+    "runs export": ("commands.runs:EXPORT", "write records as JSON lines"),
+    "models list": ("commands.models:LIST", "list the models and providers, and whether they are ready"),
+    "models pull": ("commands.models:PULL", "bring the weights of an embedded model"),
+}
+
+
+def main(argv: Sequence[str], doors: Doors) -> int:
+    """Run one command.
+
+    Args:
+        argv: the words after ``kaizen``.
+        doors: the App and the rest, each loaded when it is asked for.
+
+    Returns:
+        The exit code; see ``serve.errors``.
+    """
+    debug = "--debug" in argv
+    try:
+        code = _dispatch(argv, doors)
+        sys.stdout.flush()  # here, where a closed pipe is still ours to handle
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else UNEXPECTED
+    except KeyboardInterrupt:
+        say("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # who read our output has enough; the interpreter would complain when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
+    except KaizenError as error:
+        return _failed(error, debug)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: shown, never swallowed
+        return _failed(error, debug)
+    return code
+
+
+def _failed(error: Exception, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    hint = "" if debug or isinstance(error, KaizenError) else " (--debug shows the traceback)"
+    say(f"error: {one_line(error)}{hint}")
+    return outcome(error).exit_code
+
+
+def _dispatch(argv: Sequence[str], doors: Doors) -> int:
+    rest = list(argv)
+    while rest[:1] == ["--debug"]:
+        del rest[0]
+    match rest:
+        case []:
+            sys.stderr.write(overview())
+            return USAGE
+        case ["-h" | "--help" | "help", *_]:
+            sys.stdout.write(overview())
+            return OK
+        case ["--version", *_]:
+            sys.stdout.write(f"{import_module('kaizen.serve.commands.version').text()}\n")
+            return OK
+        case _:
+            name = next((name for name in (" ".join(rest[:2]), rest[0]) if name in COMMANDS), None)
+            if name is None:
+                return _unknown(rest)
+            return _run(name, rest[len(name.split()) :], doors)
+
+
+def _unknown(rest: Sequence[str]) -> int:
+    """A group without its command, or a word that is none."""
+    group = {name: COMMANDS[name] for name in COMMANDS if name.startswith(f"{rest[0]} ")}
+    if group and (len(rest) == 1 or rest[1] in ("-h", "--help")):
+        (sys.stdout if len(rest) > 1 else sys.stderr).write(overview(group))
+        return OK if len(rest) > 1 else USAGE
+    word = f"{rest[0]} {rest[1]}" if group else rest[0]
+    known = group or [*COMMANDS, *(name.split()[0] for name in COMMANDS), "--help", "--version", "--debug"]
+    what = "flag" if word.startswith("-") else "command"
+    say(f"error: {word!r} is no {what} of kaizen{nearest(word, known)}; see kaizen --help")
+    return USAGE
+
+
+def _run(name: str, argv: Sequence[str], doors: Doors) -> int:
+    where, about = COMMANDS[name]
+    module, _, attribute = where.partition(":")
+    command = cast("Command", getattr(import_module(f"kaizen.serve.{module}"), attribute))
+    parser = Parser(name, about, command.examples)
+    command.arguments(parser)
+    split = parser.split(argv)
+    if {"-h", "--help"} & set(split.own):
+        sys.stdout.write(parser.format_help())
+        if command.more_help is not None:
+            sys.stdout.write(command.more_help(split.words))
+        return OK
+    if split.others and not command.takes_inputs:
+        flag = split.others[0][0]
+        parser.error(f"{flag} is no flag of {parser.prog}{nearest(flag, parser.flags)}")
+    args = parser.parse_args(split.own, Namespace(inputs=split.others, flags=parser.flags, words=list(argv)))
+    return command.work(args, doors)
+
+
+def overview(commands: Mapping[str, tuple[str, str]] = COMMANDS) -> str:
+    """The help of ``kaizen`` itself, or of a group of commands."""
+    width = max(map(len, commands))
+    lines = [f"  {name:<{width}}  {about}" for name, (_, about) in commands.items()]
+    return "\n".join(
+        [
+            "usage: kaizen COMMAND ...",
+            "",
+            "Typed programs for language models, every call on record.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "  kaizen COMMAND --help shows a command's arguments, with examples.",
+            "  --version shows the version; --debug, with any command, the traceback of an error.",
+            "",
+            "examples:",
+            "  kaizen init my-project && cd my-project",
+            '  kaizen run triage.py:Triage --message "Someone stole my card"',
+            "  kaizen runs list",
+            "",
+        ]
+    )

@@ -1,0 +1,1 @@
+"""The commands, a file for each family; ``command_line`` loads the one that is asked for."""

@@ -1,0 +1,95 @@
+"""What the command line needs of the floors above it, handed in by ``__main__`` so that nothing is loaded unasked."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:  # `kaizen --help` must not load pydantic
+    from kaizen.core.answer import Answer
+    from kaizen.core.context import Partial, Program
+    from kaizen.core.params import Params
+    from kaizen.core.protocols import Suspended
+    from kaizen.core.scope import Scope
+    from kaizen.ledger.ledger import Ledger
+
+
+class Runs(Protocol):
+    """The App, as far as the command line uses it."""
+
+    @property
+    def scope(self) -> Scope:
+        """Whose data it runs on."""
+        ...
+
+    @property
+    def ledger(self) -> Ledger:
+        """The records it keeps."""
+        ...
+
+    async def start(
+        self,
+        program: Program,
+        inputs: Mapping[str, Any],
+        *,
+        emit: Callable[[Partial], None] | None = None,
+        overrides: Mapping[str, Params] | None = None,
+    ) -> Answer | Suspended:
+        """Run a program."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is in the air and let go."""
+        ...
+
+
+T = TypeVar("T")
+
+
+async def using(app: Runs, work: Callable[[Runs], Awaitable[T]]) -> T:
+    """Use an App on this loop, then have it finish and let go, however the work ended."""
+    try:
+        return await work(app)
+    finally:
+        await app.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """A model, or a provider none of whose models is named in the settings.
+
+    Args:
+        ref: ``provider/model``, or ``provider/...`` where any model of it can be named.
+        kind: the provider's wire, ``embedded``, or ``custom``.
+        default: whether programs that name no model use it.
+        ready: whether weights or key are there.
+        note: what it lacks, or where its weights lie; never a key.
+        output_mode: how it is made to answer: ``schema``, ``json`` or ``text``.
+        input_usd_per_mtok, output_usd_per_mtok: US dollars per million tokens; None where not known.
+    """
+
+    ref: str
+    kind: str
+    default: bool
+    ready: bool
+    note: str
+    output_mode: str | None = None
+    input_usd_per_mtok: float | None = None
+    output_usd_per_mtok: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """The ways out of this room.
+
+    Args:
+        app: the process's App. Called after a user's file is loaded, which may have configured it.
+        models: what models there are, by the settings.
+        pull: bring a model's weights, telling each step; the path where they lie.
+    """
+
+    app: Callable[[], Runs]
+    models: Callable[[], Sequence[ModelInfo]]
+    pull: Callable[[str, Callable[[str], None]], Awaitable[Path]]
