@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -15,7 +16,7 @@ from pydantic import SecretStr
 
 from kaizen.core.answer import Answer
 from kaizen.core.context import Budget, Partial, Program, Run
-from kaizen.core.errors import Denied
+from kaizen.core.errors import ConfigError, Denied
 from kaizen.core.ids import new_id
 from kaizen.core.params import OutputMode, Params
 from kaizen.core.protocols import Policy, Provider, Store, Suspended
@@ -30,6 +31,7 @@ from kaizen.ledger.ledger import Ledger
 from kaizen.programs.portal import Portal
 from kaizen.programs.runnable import running
 from kaizen.programs.runner import Runner
+from kaizen.serve.doors import ModelInfo
 from kaizen.settings import (
     AnthropicSettings,
     EmbeddedSettings,
@@ -173,11 +175,8 @@ def build(
     onion = provider or build_onion(
         factories, prices=PriceTable(_prices(settings), endpoints), retries=_retries(settings)
     )
-    ledger = Ledger(store or _sqlite(settings.home), load_key(settings.home), payloads=settings.ledger.payloads)
-    modes: dict[str, OutputMode] = {
-        ref: model.output_mode for ref, model in settings.models.items() if model.output_mode is not None
-    }
-    defaults = _defaults(settings, Capabilities(modes, endpoints))
+    ledger = Ledger(store or _sqlite(settings.home), load_key(settings.home), payloads=settings.ledger.payloads, log=True)
+    defaults = _defaults(settings, _capabilities(settings, endpoints))
     runner = Runner(provider=onion, ledger=ledger, defaults=defaults, policy=policy)
     return App(settings, onion, ledger, runner)
 
@@ -215,6 +214,80 @@ def configure(**overrides: Any) -> None:
         _current = None
 
 
+# -- models -----------------------------------------------------------------------------------------
+
+
+def known_models(settings: Settings) -> list[ModelInfo]:
+    """The models the settings name, the embedded ones, and a line for each provider of which none is named."""
+    default = settings.model or DEFAULT_MODEL
+    refs = {default, *settings.models}
+    for name, provider in settings.providers.items():
+        if isinstance(provider, EmbeddedSettings):
+            refs.update(f"{name}/{model}" for model in _embedded_models(provider))
+        elif not any(ref.startswith(f"{name}/") for ref in refs):
+            refs.add(f"{name}/...")
+    endpoints = {name: _endpoint(one) for name, one in settings.providers.items()}
+    prices = PriceTable(_prices(settings), endpoints)
+    modes = _defaults(settings, _capabilities(settings, endpoints))
+    return [_model_info(settings, ref, prices, modes) for ref in sorted(refs)]
+
+
+def _model_info(
+    settings: Settings, ref: str, prices: PriceTable, defaults: Callable[[str | None], Params]
+) -> ModelInfo:
+    name, _, model = ref.partition("/")
+    ready, note = _readiness(settings, name, model)
+    price = prices.look_up(ref).price if model != "..." and name in settings.providers else None
+    output = price.rates.output if price else None
+    return ModelInfo(
+        ref=ref,
+        kind=settings.providers[name].kind if name in settings.providers else "custom",
+        default=ref == (settings.model or DEFAULT_MODEL),
+        ready=ready,
+        note=note,
+        output_mode=defaults(ref).output_mode if model != "..." else None,
+        input_usd_per_mtok=price.rates.input * 1e6 if price else None,
+        output_usd_per_mtok=None if output is None else output * 1e6,
+    )
+
+
+def _readiness(settings: Settings, name: str, model: str) -> tuple[bool, str]:
+    """Whether weights or key are there, and what to know about it; never the key itself."""
+    provider = settings.providers.get(name)
+    match provider:
+        case None:
+            return name in settings.custom, "" if name in settings.custom else f"no provider is called {name}"
+        case EmbeddedSettings():
+            path = _embedded_models(provider).get(model)
+            if path is None or not path.is_file():
+                return False, f"no weights: kaizen models pull {name}/{model}" if path is None else f"no file {path}"
+            if importlib.util.find_spec("xllamacpp") is None:
+                return False, 'not installed: pip install "kaizen-engine[embedded]"'
+            return True, str(path)
+        case OpenAISettings() | AnthropicSettings():
+            try:
+                key = resolve_key(provider)
+            except ConfigError:
+                return False, f"no key: the variable {provider.api_key_env} is not set"
+            return True, f"{provider.base_url}, {'with a key' if key else 'without a key'}"
+        case _:
+            assert_never(provider)
+
+
+def _embedded_models(provider: EmbeddedSettings) -> dict[str, Path | None]:
+    """The weights of each embedded model, None where they are missing; the settings' own files go first."""
+    from kaizen.providers.weights import PINNED, find_weights
+
+    return {model: find_weights(model, data_home()) for model in PINNED} | dict(provider.models)
+
+
+async def pull_model(name: str, on_progress: Callable[[str], None]) -> Path:
+    """Bring an embedded model's weights into the user's data folder; see ``kaizen.providers.weights``."""
+    from kaizen.providers.weights import pull_weights
+
+    return await pull_weights(name, data_home(), on_progress)
+
+
 # -- the parts --------------------------------------------------------------------------------------
 
 
@@ -233,10 +306,8 @@ def _adapter(settings: Settings, name: str, provider: ProviderSettings) -> Provi
     match provider:
         case EmbeddedSettings():
             from kaizen.providers.embedded import EmbeddedProvider
-            from kaizen.providers.weights import PINNED, find_weights
 
-            found = {model: find_weights(model, data_home()) for model in PINNED}
-            models = {model: path for model, path in found.items() if path is not None} | dict(provider.models)
+            models = {model: path for model, path in _embedded_models(provider).items() if path is not None}
             return EmbeddedProvider(
                 name, models, threads=provider.threads, slots=provider.slots, context=provider.context
             )
@@ -263,6 +334,13 @@ def _adapter(settings: Settings, name: str, provider: ProviderSettings) -> Provi
             )
         case _:
             assert_never(provider)
+
+
+def _capabilities(settings: Settings, endpoints: Mapping[str, Endpoint]) -> Capabilities:
+    modes: dict[str, OutputMode] = {
+        ref: model.output_mode for ref, model in settings.models.items() if model.output_mode is not None
+    }
+    return Capabilities(modes, endpoints)
 
 
 def _revealed(secret: SecretStr | None) -> str | None:

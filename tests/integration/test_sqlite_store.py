@@ -310,6 +310,30 @@ def test_closing_writes_what_a_stopped_loop_left(path: Path) -> None:
 # -- upkeep -------------------------------------------------------------------------------------------
 
 
+async def test_upkeep_passes_a_long_stretch_of_contents_that_were_there_already(
+    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "_INDEXED_AT_ONCE", 16)
+    same = [Payload("again", b"{}")] * 80
+    await store.append(OURS, [], [Payload("first", b"1"), *same, Payload("last", b"2"), *same])
+    writer = prepare(path, 1.0)
+    try:
+        turns = 1
+        while upkeep.index(writer):
+            turns += 1
+            assert turns < 20
+    finally:
+        writer.close()
+    assert count(path, "payloads") == count(path, "addresses") == 3
+    await store.append(OURS, [], [Payload("later", b"3")])
+    assert [await store.payload(OURS, name) for name in ("first", "again", "last", "later")] == [
+        b"1",
+        b"{}",
+        b"2",
+        b"3",
+    ]
+
+
 async def tidied(store: SqliteStore) -> None:
     while store._tidying.locked():  # noqa: ASYNC110 - it belongs to threads
         await asyncio.sleep(0.001)

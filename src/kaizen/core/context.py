@@ -128,6 +128,7 @@ class Tally:
         "tokens_cached",
         "tokens_in",
         "tokens_out",
+        "waiting",
     )
 
     def __init__(self) -> None:
@@ -139,6 +140,8 @@ class Tally:
         self.params: str | None = None
         self.tier: Tier = "model"
         self.first_token_ms: float | None = None
+        # what a call below waits with; the program above can't end well before it
+        self.waiting: BaseException | None = None
 
     def add_reply(self, reply: Reply) -> None:
         """Count one model call."""
@@ -171,6 +174,7 @@ class Tally:
         self.cost_usd += other.cost_usd
         if other.model is not None:
             self.model, self.tier = other.model, other.tier
+        self.waiting = self.waiting or other.waiting
 
     def _cost(self, usd: float | None) -> None:
         if usd is None:

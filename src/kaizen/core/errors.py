@@ -22,11 +22,25 @@ never hold a secret; what a caller passed in is shortened.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
     from kaizen.core.record import Record
+
+_RECORD: Final = "_kaizen_record"
+
+
+def note_record(error: BaseException, record: Record) -> None:
+    """Note which program call's record an error ended in; calls further out note theirs over it."""
+    with suppress(AttributeError):  # an exception of a user's own may be frozen
+        setattr(error, _RECORD, record)
+
+
+def record_of(error: BaseException) -> Record | None:
+    """The record of the outermost program call that an error ended, any error, once the runner has kept it."""
+    return getattr(error, _RECORD, None)
 
 
 class KaizenError(Exception):
@@ -40,11 +54,14 @@ class KaizenError(Exception):
         super().__init__(message)
         self.message = message
         self.detail: Mapping[str, object] = detail or {}
-        # of the outermost program call that ended with it; set by the runner once it is kept
-        self.record: Record | None = None
 
     def __str__(self) -> str:
         return self.message
+
+    @property
+    def record(self) -> Record | None:
+        """The record of the program call it ended; None where it ended none."""
+        return record_of(self)
 
     @property
     def kept(self) -> str:

@@ -125,7 +125,8 @@ class Spec:
     def adapters(self) -> dict[str, TypeAdapter[Any]]:
         """What validates an intermediate or output field by itself, its constraints included."""
         fields = self.fed | self.written
-        return {name: TypeAdapter(Annotated[field.annotation, field.info]) for name, field in fields.items()}
+        typed = {name: cast("Any", Annotated)[field.annotation, field.info] for name, field in fields.items()}
+        return {name: TypeAdapter(one) for name, one in typed.items()}
 
     # -- values -----------------------------------------------------------------------------------
 

@@ -17,8 +17,7 @@ from kaizen.core.spec import Spec, dump
 from kaizen.programs.parse import Misfit, parse_reply
 from kaizen.programs.predict import feed, invalid, shown_back, unfiltered
 from kaizen.programs.render import Plan, identifier, plan, render
-from kaizen.programs.runnable import Runnable
-from kaizen.programs.together import together
+from kaizen.programs.runnable import Runnable, together
 
 A = TypeVar("A", bound=Answer)
 

@@ -6,8 +6,8 @@ import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from types import FrameType
-from typing import Any, ClassVar, Final, ForwardRef, TypeVar, get_args, get_origin
+from types import FrameType, SimpleNamespace
+from typing import Any, ClassVar, Final, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, ValidationError
 from pydantic_core import SchemaError
@@ -22,15 +22,17 @@ RESERVED: Final = frozenset(
     {"execute", "stream", "using", "compile", "record", "outputs", "spec", "of", "stamped", "model_config"}
 )
 _REFUSALS: Final = (PydanticUserError, SchemaError, NameError, TypeError, ValueError, RuntimeError)
-_KEYWORDS: Final = {
-    "ge": "minimum",
-    "gt": "exclusiveMinimum",
-    "le": "maximum",
-    "lt": "exclusiveMaximum",
-    "multiple_of": "multipleOf",
-    "min_length": "min",
-    "max_length": "max",
-    "pattern": "pattern",
+_NUMBER: Final = ("integer", "number")
+# By constraint, where it shows in the JSON schema of a type that it says something about.
+_KEYWORDS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "ge": {"minimum": _NUMBER},
+    "gt": {"exclusiveMinimum": _NUMBER},
+    "le": {"maximum": _NUMBER},
+    "lt": {"exclusiveMaximum": _NUMBER},
+    "multiple_of": {"multipleOf": _NUMBER},
+    "min_length": {"minLength": ("string",), "minItems": ("array",), "minProperties": ("object",)},
+    "max_length": {"maxLength": ("string",), "maxItems": ("array",), "maxProperties": ("object",)},
+    "pattern": {"pattern": ("string",)},
 }
 _ADVICE: Final = "write `{name}: {type} = context.input(...)`, `context.output(...)` or `context.intermediate(...)`"
 
@@ -122,15 +124,11 @@ def spec_of(cls: type[Answer], inherited: Spec, names: Mapping[str, Any]) -> Spe
     where = f"{cls.__module__}.{cls.__qualname__}"
     mistakes: list[str] = []
     fields = dict(inherited.fields)
-    for mixin in reversed(cls.__mro__[1:]):
-        if not issubclass(mixin, Answer):  # a plain class may carry fields for several signatures
-            fields |= _body(mixin, names, mistakes)
+    for mixin in _mixins(cls):
+        fields |= _body(mixin, names, mistakes)
     own = _body(cls, names, mistakes)
     for name, _ in _declared(cls):
         delattr(cls, name)
-    for name in own.keys() & fields.keys():
-        if fields[name].role != own[name].role:
-            mistakes.append(f"field '{name}' is an {fields[name].role} of a base: it can't become an {own[name].role}")
     fields |= own
     doc = cls.__dict__.get("__doc__")
     spec = Spec(where, inspect.cleandoc(doc) if doc else inherited.doc, fields.values(), cls)
@@ -141,11 +139,18 @@ def spec_of(cls: type[Answer], inherited: Spec, names: Mapping[str, Any]) -> Spe
     return spec
 
 
+def _mixins(cls: type) -> list[type]:
+    """Plain classes among the bases, which may carry fields for several signatures; those of bases count there."""
+    bases = cls.__mro__[:0:-1]
+    known = {above for base in bases if "spec" in base.__dict__ for above in base.__mro__}
+    return [base for base in bases if base not in known and not issubclass(base, Answer)]
+
+
 def _body(cls: type, names: Mapping[str, Any], mistakes: list[str]) -> dict[str, Field]:
     """The fields in one class's body."""
     declared = dict(_declared(cls))
     if not declared and not issubclass(cls, Answer):
-        return {}
+        return {}  # a mixin without fields, whose annotations are its own affair
     annotations = inspect.get_annotations(cls)
     for name, value in declared.items():
         if name not in annotations:
@@ -191,7 +196,7 @@ def _field(
     except NameError as error:
         mistakes.append(_undefined(name, error))
         return None
-    except (TypeError, SyntaxError) as error:
+    except (TypeError, SyntaxError, AttributeError) as error:
         mistakes.append(f"field '{name}' has no usable type: {error}")
         return None
     if isinstance(annotation, Declared):
@@ -202,14 +207,11 @@ def _field(
 
 def _resolved(cls: type, annotation: Any, names: Mapping[str, Any]) -> Any:
     """An annotation with its names looked up: where the class is defined, then in its module."""
-    if isinstance(annotation, ForwardRef):
-        annotation = annotation.__forward_arg__
-    if isinstance(annotation, str):
-        module = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
-        # the annotation is the author's own source text, looked up as typing.get_type_hints does
-        inside = {name: value for name, value in vars(cls).items() if not isinstance(value, Declared)}
-        return _resolved(cls, eval(annotation, {**module, **names, **inside}), names)  # noqa: S307
-    return annotation
+    module = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
+    # a field may be called as its type is
+    inside = {name: value for name, value in vars(cls).items() if not isinstance(value, Declared)}
+    holder = SimpleNamespace(__annotations__={"it": annotation})
+    return get_type_hints(holder, globalns={**module, **names, **inside}, include_extras=True)["it"]
 
 
 def _type_mistakes(spec: Spec) -> list[str]:
@@ -266,17 +268,23 @@ def _idle_constraints(spec: Spec) -> list[str]:
     found: list[str] = []
     for fields, schema in ((spec.inputs, spec.input_schema), (spec.written, spec.output_schema)):
         for name, field in fields.items():
-            words = repr(schema["properties"][name])
-            for item in field.info.metadata:
-                for rule, keyword in _KEYWORDS.items():
-                    if getattr(item, rule, None) is not None and keyword not in words and not _is_ordered(field):
-                        found.append(f"field '{name}': `{rule}` says nothing about its type")
+            if any(word in repr(field.annotation) for word in ("date", "time", "~")):
+                continue  # dates keep their bounds out of the JSON schema; a type variable has no type yet
+            rules = {
+                rule for item in field.info.metadata for rule in _KEYWORDS if getattr(item, rule, None) is not None
+            }
+            own = cast("dict[str, Any]", schema["properties"][name])
+            options = [own, *own.get("anyOf", ())]
+            found += [
+                f"field '{name}': `{rule}` says nothing about its type"
+                for rule in sorted(rules)
+                if not any(
+                    keyword in option and option.get("type") in types
+                    for option in options
+                    for keyword, types in _KEYWORDS[rule].items()
+                )
+            ]
     return found
-
-
-def _is_ordered(field: Field) -> bool:
-    """Dates and decimals keep their bounds out of the JSON schema."""
-    return any(word in repr(field.annotation) for word in ("date", "time", "Decimal"))
 
 
 def _contract_mistakes(fields: Mapping[str, Field]) -> Iterator[str]:

@@ -47,19 +47,19 @@ class FunctionProgram(Runnable[P, R]):
             value = await self.function(*given, **inputs)
         else:
             value = await asyncio.to_thread(self.function, *given, **inputs)
-        if isinstance(value, Answer) and self._hands_on and isinstance(value, self.spec.answer_type):
+        if isinstance(value, Answer) or self._hands_on:
+            if not self._hands_on or not isinstance(value, self.spec.answer_type):
+                raise self._undeclared(value, f"write `-> {type(value).__name__}`")
             return value
         try:
-            outputs = self.spec.validate_outputs({} if self._hands_on else {RESULT: value})
+            outputs = self.spec.validate_outputs({RESULT: value})
         except ValidationError as error:
-            problem = error.errors(include_url=False, include_input=False)[0]["msg"]
-            given = type(value).__name__
-            raise OutputInvalid(
-                f"{self.spec.name} returned a {given}, which is not what it declares: write `-> {given}`",
-                reply="",
-                problem=problem,
-            ) from None
+            raise self._undeclared(value, error.errors(include_url=False, include_input=False)[0]["msg"]) from None
         return self.spec.answer_type.of(outputs, inputs=inputs)
+
+    def _undeclared(self, value: object, problem: str) -> OutputInvalid:
+        said = f"{self.spec.name} returned a {type(value).__name__}, which is not what it declares"
+        return OutputInvalid(said, reply="", problem=problem)
 
     def _result(self, answer: Answer) -> R:
         return cast("R", answer if self._hands_on else answer.outputs[RESULT])
@@ -115,7 +115,7 @@ def _spec_of(function: Callable[..., Any], names: Mapping[str, Any]) -> tuple[bo
         elif parameter.name not in hints:
             mistakes.append(f"parameter '{parameter.name}' has no type: write `{parameter.name}: str`")
         else:
-            fields.append(Field(parameter.name, "input", hints[parameter.name], _info(parameter)))
+            fields.append(_input(parameter, hints[parameter.name], mistakes))
     if mistakes:
         raise DefinitionError(where, mistakes)
     answer_type, outputs = _outputs(hints.get("return", Any))
@@ -123,12 +123,15 @@ def _spec_of(function: Callable[..., Any], names: Mapping[str, Any]) -> tuple[bo
     return takes_context, checked(Spec(where, doc, [*fields, *outputs], answer_type))
 
 
-def _info(parameter: inspect.Parameter) -> FieldInfo:
-    default = parameter.default
+def _input(parameter: inspect.Parameter, annotation: Any, mistakes: list[str]) -> Field:
+    name, default = parameter.name, parameter.default
     if isinstance(default, Declared):
-        return default.info
+        mistakes += [f"parameter '{name}' uses {mistake}" for mistake in default.mistakes]
+        if default.role != "input":
+            mistakes.append(f"parameter '{name}' is declared as an {default.role}: write `context.input(...)`")
+        return Field(name, "input", default.typed(annotation), default.info)
     made: Any = PydanticField() if default is parameter.empty else PydanticField(default=default)
-    return cast("FieldInfo", made)
+    return Field(name, "input", annotation, cast("FieldInfo", made))
 
 
 def _outputs(returned: Any) -> tuple[type[Answer], list[Field]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from datetime import date, time, timedelta
+from math import isfinite
 from typing import Any, Final, cast
 
 from pydantic import ValidationError
@@ -13,8 +15,10 @@ from pydantic_core import from_json
 from kaizen.core.params import OutputMode
 from kaizen.core.request import Reply
 from kaizen.core.spec import Spec, shorten
+from kaizen.programs.declare import bare_type
 
-_DECODER: Final = json.JSONDecoder()
+DECODER: Final = json.JSONDecoder()
+_OBJECT: Final = re.compile(r'\{\s*["}]')
 _SHOWN_PROBLEMS: Final = 8
 
 
@@ -24,6 +28,18 @@ class Misfit(Exception):
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
         self.problem = problem
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys all differ; of two values neither is known to be the one that is meant."""
+    values = dict(pairs)
+    for key, value in pairs if len(values) < len(pairs) else ():
+        if values[key] != value:
+            raise Misfit(f"'{key}' stands more than once with different values; write it once")
+    return values
+
+
+_STRICT: Final = json.JSONDecoder(object_pairs_hook=_once)
 
 
 def parse_reply(spec: Spec, reply: Reply, mode: OutputMode) -> dict[str, Any]:
@@ -52,6 +68,8 @@ def _parse_json(spec: Spec, text: str) -> dict[str, Any]:
     except ValueError:
         whole = None
     if isinstance(whole, dict):
+        if any(text.count(f'"{name}"') > 1 for name in spec.written):
+            _STRICT.decode(text)  # slower, and rarely needed: finds a key written twice
         return _validated(spec, cast("dict[str, Any]", whole))
     fitting: list[dict[str, Any]] = []
     misfit = Misfit("the answer holds no JSON object")
@@ -68,12 +86,18 @@ def _parse_json(spec: Spec, text: str) -> dict[str, Any]:
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """The outermost JSON objects in a text, in order."""
+    """The outermost JSON objects in a text, in order.
+
+    Braces of prose are passed over. What begins as an object and breaks ends the search: an object that
+    stands inside it is part of another answer, not the answer.
+    """
     start = text.find("{")
     while start >= 0:
         try:
-            value, end = _DECODER.raw_decode(text, start)
+            value, end = _STRICT.raw_decode(text, start)
         except (ValueError, RecursionError):
+            if _OBJECT.match(text, start):
+                return
             end = start + 1
         else:
             yield value
@@ -81,21 +105,33 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
 
 
 def _parse_tags(spec: Spec, text: str) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name in spec.written:
-        found = re.findall(rf"<{name}>(.*?)</{name}>", text, re.DOTALL)
-        if len(set(found)) > 1:
-            raise Misfit(f"<{name}> stands {len(found)} times with different contents; write it once")
-        if found:
-            values[name] = _untagged(spec, name, found[0].strip("\n"))
-    return _validated(spec, values)
+    found: dict[str, str] = {}
+    for name, raw, closed in tags(spec, text):
+        if closed and found.setdefault(name, raw) != raw:
+            raise Misfit(f"<{name}> stands there more than once with different contents; write it once")
+    return _validated(spec, {name: untagged(spec, name, raw) for name, raw in found.items()})
 
 
-def _untagged(spec: Spec, name: str, raw: str) -> Any:
+def tags(spec: Spec, text: str) -> Iterator[tuple[str, str, bool]]:
+    """Name, contents and whether it is closed of each outermost tag, in order.
+
+    A tag inside another's contents is part of them: an answer the model only thinks about is no answer.
+    """
+    opening = re.compile("|".join(f"<({name})>" for name in spec.written))
+    at = 0
+    while (begun := opening.search(text, at)) is not None:
+        name = str(begun[begun.lastindex or 0])
+        end = text.find(f"</{name}>", begun.end())
+        yield name, text[begun.end() : end if end >= 0 else None].strip("\n"), end >= 0
+        if end < 0:
+            return
+        at = end + len(name) + 3
+
+
+def untagged(spec: Spec, name: str, raw: str) -> Any:
     """A tag's contents: text stays text; anything else is read as JSON where it is JSON."""
-    schema = cast("Mapping[str, Any]", spec.output_schema["properties"][name])
-    if schema.get("type") == "string" or ("$ref" not in schema and "enum" in schema):
-        return raw if schema.get("type") == "string" and "enum" not in schema else raw.strip()
+    if bare_type(spec.written[name].annotation) is str:
+        return raw
     try:
         return from_json(raw)
     except ValueError:
@@ -104,11 +140,36 @@ def _untagged(spec: Spec, name: str, raw: str) -> Any:
 
 def _validated(spec: Spec, values: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return spec.validate_outputs(values)
+        typed = spec.validate_outputs(values)
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False)
         lines = [_line(item) for item in found[:_SHOWN_PROBLEMS]]
         raise Misfit("; ".join(lines)) from None
+    for name, value in values.items():
+        if (problem := _reinterpreted(value, typed[name])) is not None:
+            raise Misfit(f"'{name}' = {shorten(value)}: {problem}")
+    return typed
+
+
+def _reinterpreted(raw: Any, typed: Any) -> str | None:
+    """What pydantic let pass by taking one kind of value for another: true for 1, or a number for a point in time."""
+    match raw:
+        case _ if isinstance(typed, float) and not isfinite(typed):
+            return "a finite number is wanted"
+        case bool() if not isinstance(typed, bool) and isinstance(typed, int | float):
+            return "a number is wanted, not true or false"
+        case int() | float() if isinstance(typed, date | time | timedelta):
+            return "a date or time is wanted, as text"
+        case list() if isinstance(typed, list | tuple):
+            pairs = zip(cast("list[Any]", raw), cast("list[Any]", typed), strict=False)
+            return next((problem for pair in pairs if (problem := _reinterpreted(*pair)) is not None), None)
+        case dict():
+            known = cast("dict[str, Any]", typed if isinstance(typed, dict) else getattr(typed, "__dict__", {}))
+            items = cast("dict[str, Any]", raw).items()
+            pairs = ((value, known[name]) for name, value in items if name in known)
+            return next((problem for pair in pairs if (problem := _reinterpreted(*pair)) is not None), None)
+        case _:
+            return None
 
 
 def _line(item: Any) -> str:

@@ -36,11 +36,21 @@ class Portal:
         """
         if _in_a_loop():
             raise RuntimeError(f"an event loop runs in this thread: write `await {name}(...)` instead of `.execute`")
-        future = asyncio.run_coroutine_threadsafe(work(), self._running_loop())
+        ended = threading.Event()
+
+        async def watched() -> T:
+            try:
+                return await work()
+            finally:
+                ended.set()
+
+        future = asyncio.run_coroutine_threadsafe(watched(), self._running_loop())
         try:
             return future.result()
         except BaseException:
-            future.cancel()
+            if future.cancel():
+                # the process may end next, and this thread's loop with it: the record says so first
+                ended.wait(_CLOSE_SECONDS)
             raise
 
     def close(self) -> None:

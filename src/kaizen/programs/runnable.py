@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Coroutine, Iterable
 from contextvars import ContextVar
 from typing import Any, Final, Generic, ParamSpec, TypeVar, cast, overload
 
@@ -14,7 +14,6 @@ from kaizen.core.spec import Spec
 
 running: Final[ContextVar[Context | None]] = ContextVar("kaizen_running", default=None)
 """The one context variable: which call is running, so that user code can write ``await other(x=1)``."""
-
 
 
 def current_call() -> Context | None:
@@ -66,7 +65,7 @@ class Runnable(Generic[P, R]):
         """Run it and wait: for plain code and notebook cells. Raises as ``Signature.execute`` does."""
         return self._result(current_app().execute(self, self._bound(args, kwargs)))
 
-    async def stream(self, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[Partial | R]:
+    async def stream(self, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Partial | R]:
         """Partial outputs of the programs below, as they are written; then the result."""
         items = current_app().stream(self, self._bound(args, kwargs))
         try:
@@ -93,3 +92,24 @@ class Runnable(Generic[P, R]):
         if twice := kwargs.keys() & names[: len(args)]:
             raise TypeError(f"{self.spec.name} was given {', '.join(sorted(twice))} twice")
         return dict(zip(names, args, strict=False)) | kwargs
+
+
+async def together(work: Iterable[Coroutine[Any, Any, R]]) -> list[R]:
+    """Calls side by side; results in the order of ``work``.
+
+    They fail as one call fails: the first failure cancels the others and is raised itself, not in a group.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in work]
+    except BaseExceptionGroup as failures:
+        # a branch that waits for somebody's word (no Exception) counts when nothing failed
+        raise foremost(failures.subgroup(Exception) or failures) from None
+    return [task.result() for task in tasks]
+
+
+def foremost(failure: BaseException) -> BaseException:
+    """The first of the failures in a group, however deep."""
+    while isinstance(failure, BaseExceptionGroup):
+        failure = cast("BaseExceptionGroup[BaseException]", failure).exceptions[0]
+    return failure

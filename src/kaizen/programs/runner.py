@@ -7,13 +7,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any, Final, assert_never
+from typing import Any, Final, assert_never, cast
 
 from pydantic_core import to_json
 
 from kaizen.core.answer import Answer
 from kaizen.core.context import EVERY, Context, Program, Run
-from kaizen.core.errors import Conflict, Denied, KaizenError, ProviderError, Unavailable
+from kaizen.core.errors import Conflict, Denied, KaizenError, ProviderError, Unavailable, note_record
 from kaizen.core.ids import new_id
 from kaizen.core.params import Params
 from kaizen.core.protocols import Allow, Ask, Deny, Policy, Provider, Suspended
@@ -22,7 +22,7 @@ from kaizen.core.request import Chunk, Reply, Request
 from kaizen.core.scope import Scope
 from kaizen.core.spec import Spec, dump
 from kaizen.ledger.ledger import Ledger
-from kaizen.programs.runnable import running
+from kaizen.programs.runnable import foremost, running
 
 _PARAMS_KEPT: Final = 1024
 _NO_OVERRIDES: Final[Mapping[str, Params]] = {}
@@ -90,7 +90,7 @@ class Runner:
             waits, failures = group.split(Suspension)
             if waits is None or failures is not None:
                 raise
-            wait = _first(waits)
+            wait = cast("Suspension", foremost(waits))
             return Suspended(run.run_id, wait.step, wait.question)
 
     # -- Runtime: program calls -------------------------------------------------------------------
@@ -108,11 +108,12 @@ class Runner:
             if self._policy is not None:
                 await self._decide(self._policy, call)
             answer = await program(ctx, **values)
+            if ctx.tally.waiting is not None:
+                # taken on the way, as gather(return_exceptions=True) does: nothing below may wait unseen
+                raise ctx.tally.waiting
             call.output = self._ledger.seal(ctx.scope, dump(answer.outputs))
         except BaseException as error:
-            record = await self._keep(call, error)
-            if isinstance(error, KaizenError):
-                error.record = record
+            note_record(error, await self._keep(call, error))
             raise
         finally:
             running.reset(token)
@@ -151,6 +152,8 @@ class Runner:
         record = call.record(error)
         if ctx.above is not None:
             ctx.above.add(ctx.tally)
+            if isinstance(error, Suspension):
+                ctx.above.waiting = error
         pending = self._pending.pop(record.id, None) or _Pending()
         payloads = [*pending.payloads, *(p for p in (call.input, call.output) if p is not None)]
         await self._ledger.append(ctx.scope, [*pending.records, record], payloads)
@@ -293,12 +296,6 @@ class Runner:
         return known[1]
 
 
-def _first(group: BaseExceptionGroup[Suspension]) -> Suspension:
-    for inner in group.exceptions:
-        return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
-    raise AssertionError("an exception group is never empty")
-
-
 def _owner(ctx: Context) -> str:
     """Whose pending records a model call's belong to: its program call's, or its run's outside any program."""
     return ctx.record_id or f"run {ctx.run.run_id}"
@@ -337,7 +334,7 @@ def _ending(error: BaseException | None) -> tuple[Status, str | None, str | None
         case asyncio.CancelledError() | GeneratorExit():
             return "cancelled", None, None
         case BaseExceptionGroup() if (waits := error.split(Suspension))[1] is None and waits[0] is not None:
-            return "suspended", None, _first(waits[0]).question
+            return "suspended", None, cast("Suspension", foremost(waits[0])).question
         case _:
             return "error", "exception", type(error).__name__
 

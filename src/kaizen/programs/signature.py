@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from collections.abc import AsyncGenerator, Generator
 from dataclasses import fields, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast, dataclass_transform, get_args, overload
@@ -56,7 +56,7 @@ class Signature(Answer):
         state = self.__dict__
         state["_inputs"] = inputs
         if ctx is not None:
-            if not isinstance(ctx, Context):
+            if not isinstance(ctx, Context):  # pyright: ignore[reportUnnecessaryIsInstance] - a user's mistake
                 raise TypeError(f"{type(self).__name__} takes its inputs by name: {', '.join(self.spec.inputs)}")
             # called as a Program, by the runner
             state["_call"] = self._predict(ctx, **inputs)
@@ -82,6 +82,15 @@ class Signature(Answer):
                 raise AttributeError(f"{type(self).__name__} has no record yet: only the whole answer of a run has one")
             raise AttributeError(f"{type(self).__name__} has no field {name!r}")
 
+        # A call not made yet is itself and no other: asyncio.gather makes equal ones once.
+        def __eq__(self, other: object) -> bool:
+            return self is other if "_inputs" in self.__dict__ else super().__eq__(other)
+
+        def __hash__(self) -> int:
+            if "_inputs" not in self.__dict__:
+                raise TypeError(f"unhashable type: {type(self).__name__!r}")  # as Answer: its outputs can change
+            return id(self)
+
     @classmethod
     def execute(cls, **inputs: Any) -> Self:
         """Run it and wait: for plain code and notebook cells.
@@ -94,7 +103,7 @@ class Signature(Answer):
         return current_app().execute(cls, inputs)
 
     @classmethod
-    def stream(cls, **inputs: Any) -> AsyncIterator[Self]:
+    def stream(cls, **inputs: Any) -> AsyncGenerator[Self]:
         """Typed partial answers as they are written, then the validated whole.
 
         Fields not begun are None in a partial. The last item is the whole answer, with its record; after
@@ -115,7 +124,8 @@ class Signature(Answer):
             known = ", ".join(sorted(_PARAM_NAMES - {"contract"}))
             raise DefinitionError(cls.spec.name, [f"'{name}' is no param; the params are {known}" for name in unknown])
         try:
-            own = _params().validate_python(replace(cls._predict.own if params is None else params, **changes))
+            own = cls._predict.own if params is None else params
+            own = _params().validate_python({name: getattr(own, name) for name in _PARAM_NAMES} | changes)
         except ValidationError as error:
             wrong = error.errors(include_url=False)
             said = [f"{item['loc'][0]} = {shorten(item['input'])}: {item['msg']}" for item in wrong]
@@ -186,7 +196,7 @@ class Compiled(Generic[A]):
             ) from None
 
 
-async def _partials(cls: type[A], items: AsyncGenerator[Partial | Answer]) -> AsyncIterator[A]:
+async def _partials(cls: type[A], items: AsyncGenerator[Partial | Answer]) -> AsyncGenerator[A]:
     """The partials of ``cls`` itself, not of programs below it, as its instances; then the whole."""
     unwritten = dict.fromkeys(cls.spec.written)
     try:
@@ -204,7 +214,9 @@ def specialised(cls: type[Signature], types: dict[Any, Any]) -> type[Signature]:
     key = (cls, *types.values())  # not the name: two types may be called alike
     known = _SPECIALISED.get(key)
     if known is None:
-        shown = ", ".join(each.__name__ if type(each) is type else str(each) for each in types.values())
+        shown = ", ".join(
+            str(each) if get_args(each) else getattr(each, "__name__", str(each)) for each in types.values()
+        )
         fields = [replace(f, annotation=substituted(f.annotation, types)) for f in cls.spec.fields.values()]
         spec = checked(Spec(f"{cls.spec.name}[{shown}]", cls.spec.doc, fields))
         body = {"__module__": cls.__module__, "__qualname__": f"{cls.__qualname__}[{shown}]", "__doc__": cls.__doc__}

@@ -11,8 +11,7 @@ from kaizen.core.context import EVERY, Context, Program
 from kaizen.core.errors import DefinitionError, OutputInvalid
 from kaizen.core.params import Params
 from kaizen.core.spec import shorten
-from kaizen.programs.runnable import Runnable
-from kaizen.programs.together import together
+from kaizen.programs.runnable import Runnable, together
 
 A = TypeVar("A", bound=Answer)
 

@@ -121,13 +121,17 @@ def _marks(values: Sequence[object]) -> str:
 
 def _index(writer: sqlite3.Connection) -> int:
     start: int = writer.execute("SELECT indexed FROM upkeep").fetchone()[0]
-    end = min(_last(writer), start + _INDEXED_AT_ONCE)
+    last = _last(writer)
+    end = min(last, start + _INDEXED_AT_ONCE)
     if end <= start:
         return 0
     entered = writer.execute(_ENTER, (start, end)).rowcount
     if entered < end - start:
         writer.execute(_DROP, (start, end))
-    writer.execute(_MARK, (end,))
+    if end == last:
+        writer.execute(_MARK, (end,))
+    else:  # rows follow, so no place up to here is handed out anew, and a part that is all doubles is passed
+        writer.execute("UPDATE upkeep SET indexed = ?", (end,))
     return end - start
 
 

@@ -43,4 +43,3 @@ async def sse(run: Callable[[Callable[[Partial], None]], Coroutine[Any, Any, Ans
         while (part := await queue.get()) is not None:
             yield b"data: " + to_json({"step": part.step, **part.outputs}) + b"\n\n"
     yield b"event: done\ndata: " + to_json(task.result().outputs) + b"\n\n"
-

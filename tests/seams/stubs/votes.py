@@ -24,4 +24,3 @@ class SelfConsistency:
         answers = {dump(task.result().outputs): task.result() for task in tasks}
         votes = Counter(dump(task.result().outputs) for task in tasks)
         return answers[votes.most_common(1)[0][0]]
-

@@ -1,0 +1,196 @@
+"""The tool-using loop: tools are called as the model asks, failures are told to it, the answer fits the contract."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from kaizen import react, tool
+from kaizen.core.errors import ContentFiltered, DefinitionError, OutputInvalid
+from kaizen.core.message import ToolCall, ToolResult
+from kaizen.core.protocols import Ask, Suspended
+from kaizen.core.request import Reply
+from tests.unit.programs.house import Open
+from tests.unit.programs.test_runner import Rule
+from tests.unit.programs.test_signature import Extract, Judged, Summary, Triage
+
+GOOD = '{"team": "cards", "urgency": 2}'
+
+
+@tool
+async def lookup(name: str, times: int = 1) -> str:
+    """Look a customer up."""
+    await asyncio.sleep(0.01 if name == "slow" else 0)
+    if name == "nobody":
+        raise LookupError("no such customer")
+    return name * times
+
+
+@tool
+def total(numbers: list[int]) -> int:
+    """Add numbers."""
+    return sum(numbers)
+
+
+def wish(*calls: tuple[str, Any], text: str = "") -> Reply:
+    made = tuple(
+        ToolCall(f"id{n}", name, arguments if isinstance(arguments, str) else json.dumps(arguments))
+        for n, (name, arguments) in enumerate(calls)
+    )
+    return Reply(model="test/m", text=text, tool_calls=made, finish="tool_calls", cost_usd=0.1)
+
+
+agent = react(Triage, tools=[lookup, total])
+
+
+def results(here: Any, request: int) -> list[ToolResult]:
+    parts = here.model.requests[request].messages[-1].parts
+    assert here.model.requests[request].messages[-1].role == "tool"
+    return [part for part in parts if isinstance(part, ToolResult)]
+
+
+async def test_it_calls_tools_until_it_answers(house: Open) -> None:
+    here = house([wish(("lookup", {"name": "ann", "times": 2}), text="hm"), GOOD])
+    answer = await agent(message="x")
+    assert isinstance(answer, Triage)
+    assert (answer.team, answer.message) == ("cards", "x")
+    assert results(here, 1) == [ToolResult("id0", "annann")]
+    first, second = here.model.requests
+    assert second.messages[: len(first.messages)] == first.messages
+    assert second.messages[-2].text == "hm"
+    assert [spec.name for spec in first.tools] == ["lookup", "total"]
+    assert first.tools[0].description == "Look a customer up."
+    assert first.tools[0].schema["required"] == ["name"]
+    assert answer.record.model_calls == 2
+    records = await here.records()
+    assert sorted((record.step, record.ref) for record in records) == [
+        ("0", Triage.spec.name),
+        ("0.0", "test/model"),
+        ("0.1.0", lookup.spec.name),
+        ("0.2", "test/model"),
+    ]
+
+
+async def test_calls_of_one_turn_run_side_by_side_in_the_models_order(house: Open) -> None:
+    here = house([wish(("lookup", {"name": "slow"}), ("total", {"numbers": [1, 2]}), ("lookup", {"name": "b"})), GOOD])
+    await agent(message="x")
+    assert [result.content for result in results(here, 1)] == ["slow", "3", "b"]
+    steps = {record.step: record.ref for record in await here.records(kind="program")}
+    assert steps["0.1.0"] == steps["0.3.0"] == lookup.spec.name
+    assert steps["0.2.0"] == total.spec.name
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (("lookup", {"name": "nobody"}), "LookupError: no such customer"),
+        (("lookup", {}), "input 'name' is missing"),
+        (("lookup", {"name": 5}), "input 'name' = 5"),
+        (("find", {}), "there is no tool 'find'; the tools are lookup, total"),
+        (("lookup", "{name: x"), "the arguments are not JSON"),
+        (("lookup", "[1]"), "the arguments have to be a JSON object"),
+        (("lookup", ""), "input 'name' is missing"),
+    ],
+    ids=str,
+)
+async def test_a_failure_is_told_to_the_model(house: Open, call: Any, said: str) -> None:
+    here = house([wish(call), GOOD])
+    await agent(message="x")
+    (result,) = results(here, 1)
+    assert result.is_error
+    assert said in result.content
+
+
+async def test_a_failed_tool_is_on_record_without_its_words(house: Open) -> None:
+    here = house([wish(("lookup", {"name": "nobody"})), GOOD])
+    await agent(message="x")
+    (record,) = await here.records(ref=lookup.spec.name)
+    assert (record.status, record.error) == ("error", "LookupError")
+
+
+async def test_prose_is_followed_by_the_question_for_the_answer(house: Open) -> None:
+    here = house(["It is the cards team.", GOOD], mode="schema")
+    await agent(message="x")
+    last = here.model.requests[-1]
+    assert (last.tool_choice, last.output is not None) == ("none", True)
+    assert [message.text for message in last.messages[-2:]] == [
+        "It is the cards team.",
+        "Now give the answer, in the form asked for.",
+    ]
+
+
+async def test_steps_are_bounded_then_the_answer_is_asked_for(house: Open) -> None:
+    bounded = react(Triage, tools=[lookup], max_steps=2)
+    here = house([*[wish(("lookup", {"name": "a"}))] * 2, "no", GOOD])
+    assert (await bounded(message="x")).team == "cards"
+    assert [request.tool_choice for request in here.model.requests] == ["auto", "auto", "none", "none"]
+
+
+async def test_an_answer_that_never_fits_is_an_error(house: Open) -> None:
+    here = house(["?", "no", "never"])
+    with pytest.raises(OutputInvalid) as caught:
+        await agent(message="x")
+    assert (caught.value.reply, here.calls) == ("never", 3)
+    here = house([Reply(model="m", finish="content_filter")])
+    with pytest.raises(ContentFiltered):
+        await agent(message="x")
+
+
+async def test_params_of_the_signature_are_the_agents(house: Open) -> None:
+    here = house([GOOD])
+    await react(Triage.using(model="a/b", temperature=0.3), tools=[lookup])(message="x")
+    assert (here.model.requests[0].model, here.model.requests[0].decoding.temperature) == ("a/b", 0.3)
+
+
+async def test_programs_are_tools_and_agents_too(house: Open) -> None:
+    inner = react(Summary, tools=[lookup])
+    here = house([wish(("Summary", {"text": "t"})), '{"summary": "s"}', GOOD])
+    outer = react(Triage, tools=[inner, Extract[int]])
+    await outer(message="x")
+    assert results(here, 2) == [ToolResult("id0", "s")]
+    assert [spec.name for spec in here.model.requests[0].tools] == ["Summary", "Extract_int_"]
+
+
+async def test_intermediates_are_fed_before_the_loop(house: Open) -> None:
+    here = house(['{"summary": "one"}', '{"summary": "two"}', '{"good": true}'])
+    answer = await react(Judged, tools=[lookup])(text="t")
+    assert answer.outputs == {"summary": "one", "gist": "two", "good": True}
+    assert "summary: one" in here.model.requests[2].messages[-1].text
+
+
+async def test_long_and_structured_results_are_shown_as_they_can_be(house: Open) -> None:
+    @tool
+    async def much() -> str:
+        """Give much."""
+        return "x" * 30_000
+
+    here = house([wish(("much", {}), ("Triage", {"message": "m"})), GOOD, GOOD])
+    await react(Triage, tools=[much, Triage])(message="x")
+    long, structured = results(here, 2)
+    assert long.content.endswith("… (30000 characters in all)")
+    assert len(long.content) < 20_100
+    assert structured.content == '{"team":"cards","urgency":2}'
+
+
+async def test_a_tool_that_needs_a_word_suspends_the_run(house: Open) -> None:
+    policy = Rule(lookup=Ask("look up?"))
+    here = house([wish(("lookup", {"name": "ann"})), wish(("lookup", {"name": "ann"})), GOOD], policy=policy)
+    wait = await here.app.start(agent, {"message": "x"})
+    assert isinstance(wait, Suspended)
+    assert (wait.question, wait.step) == ("look up?", "0.1.0")
+    assert {record.status for record in await here.records(kind="program")} == {"suspended"}
+    policy.by_name.clear()
+    answer = await here.app.start(agent, {"message": "x"}, run_id=wait.run_id)
+    assert not isinstance(answer, Suspended)
+    assert answer.outputs["team"] == "cards"
+
+
+def test_what_makes_no_agent_says_so() -> None:
+    with pytest.raises(DefinitionError) as caught:
+        react(Triage, tools=[], max_steps=0)
+    assert len(caught.value.mistakes) == 2
+    with pytest.raises(DefinitionError, match="two tools are called 'lookup'"):
+        react(Triage, tools=[lookup, lookup])
