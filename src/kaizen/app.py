@@ -6,7 +6,7 @@ import asyncio
 import importlib.util
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,10 +28,10 @@ from kaizen.inference.prices import Price, PriceTable
 from kaizen.inference.retry import Retries
 from kaizen.ledger.key import load_key
 from kaizen.ledger.ledger import Ledger
-from kaizen.programs.portal import Portal
-from kaizen.programs.runnable import running
+from kaizen.programs.runnable import current_call
 from kaizen.programs.runner import Runner
 from kaizen.serve.doors import ModelInfo
+from kaizen.serve.portal import Portal
 from kaizen.settings import (
     AnthropicSettings,
     EmbeddedSettings,
@@ -105,18 +105,25 @@ class App:
         )
         return await self._runner.start(run, program, inputs)
 
-    async def run(
+    def run(
         self, program: Program, inputs: Mapping[str, Any], emit: Callable[[Partial], None] | None = None
-    ) -> Answer:
-        """A run whose caller can't wait for anybody's word: behind ``await Triage(...)``.
+    ) -> Coroutine[Any, Any, Answer]:
+        """A step of the call whose code runs here, else a run of its own: behind ``await Triage(...)``.
+
+        Its place in program order is taken now, not when it is awaited.
 
         Raises:
             Denied: when policy asks for approval; ``detail["run_id"]`` names the run to go on with.
         """
-        here = running.get()
-        if here is not None:
-            branch = here if emit is None else here.fork(emit=emit)
-            return await branch.call(program, **inputs)
+        here = current_call()
+        if here is None:
+            return self._answered(program, inputs, emit)
+        branch = here if emit is None else here.fork(emit=emit)
+        return branch.call(program, **inputs)
+
+    async def _answered(
+        self, program: Program, inputs: Mapping[str, Any], emit: Callable[[Partial], None] | None
+    ) -> Answer:
         answer = await self.start(program, inputs, emit=emit)
         if isinstance(answer, Suspended):
             raise Denied(
@@ -175,7 +182,9 @@ def build(
     onion = provider or build_onion(
         factories, prices=PriceTable(_prices(settings), endpoints), retries=_retries(settings)
     )
-    ledger = Ledger(store or _sqlite(settings.home), load_key(settings.home), payloads=settings.ledger.payloads, log=True)
+    ledger = Ledger(
+        store or _sqlite(settings.home), load_key(settings.home), payloads=settings.ledger.payloads, log=True
+    )
     defaults = _defaults(settings, _capabilities(settings, endpoints))
     runner = Runner(provider=onion, ledger=ledger, defaults=defaults, policy=policy)
     return App(settings, onion, ledger, runner)

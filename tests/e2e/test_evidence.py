@@ -136,7 +136,8 @@ async def test_without_repairs_the_misfit_is_an_error_with_both(app: Make, serve
     assert server.count == 1
     assert "loans" in caught.value.reply
     assert "urgency" in caught.value.problem
-    assert "loans" not in str(caught.value)
+    assert "'team' = 'loans'" in str(caught.value)
+    assert [one.error for one in await records(here, "program")] == [caught.value.message]  # no data in what stays
     await here.close()
 
 

@@ -225,10 +225,9 @@ class Context:
         record_id: this call's record to be; None outside any program.
         tally: sums over the model calls below this program call.
         above: the caller's tally.
-        task: the asyncio task the program runs in; the runner sets it.
     """
 
-    __slots__ = ("_next", "above", "record_id", "run", "step", "tally", "task")
+    __slots__ = ("_next", "above", "record_id", "run", "step", "tally")
 
     def __init__(
         self,
@@ -242,7 +241,6 @@ class Context:
         self.run, self.step, self.record_id = run, step, record_id
         self.tally = tally or Tally()
         self.above = above
-        self.task: object = None
         self._next = 0
 
     @property

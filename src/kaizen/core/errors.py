@@ -112,8 +112,8 @@ class InvalidInput(KaizenError):
 class OutputInvalid(KaizenError):
     """The model's reply does not fit the contract, nor did its repair.
 
-    ``reply`` is what the model wrote last, ``problem`` why it does not fit. Both may hold a user's
-    data, so the message carries only the shape of the problem and never the reply.
+    ``reply`` is what the model wrote last, ``problem`` why it does not fit. Both may hold a user's data:
+    the problem is shown with the message, and neither is kept in a record.
     """
 
     code = "output_invalid"
@@ -123,6 +123,9 @@ class OutputInvalid(KaizenError):
         super().__init__(message, detail=detail)
         self.reply = reply
         self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.problem}"
 
     def __reduce__(self) -> tuple[Callable[..., OutputInvalid], tuple[object, ...]]:
         return partial(type(self), reply=self.reply, problem=self.problem, detail=self.detail), (self.message,)

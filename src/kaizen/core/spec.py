@@ -7,10 +7,10 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Annotated, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
-from pydantic.fields import FieldInfo
+import pydantic
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from kaizen.core.answer import Answer
@@ -18,6 +18,10 @@ from kaizen.core.errors import InvalidInput
 from kaizen.core.ids import digest
 
 FieldRole: TypeAlias = Literal["input", "intermediate", "output"]
+
+if TYPE_CHECKING:
+    # pydantic loads it when a field is first made: a third of what importing a signature would cost
+    from pydantic.fields import FieldInfo
 
 _SHOWN = 80
 _WORDS = frozenset({"description", "title", "examples", "default"})
@@ -190,10 +194,12 @@ def _model(name: str, part: str, fields: Mapping[str, Field]) -> type[BaseModel]
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=False, protected_namespaces=())
     model_name = name.rsplit(".", 1)[-1] + part
     definitions: dict[str, Any] = {f.name: (f.annotation, f.info) for f in fields.values()}
+    if not any(hasattr(BaseModel, name) for name in fields):
+        return pydantic.create_model(model_name, __config__=config, **definitions)
     with warnings.catch_warnings():
         # nobody calls the methods of these models, so a field may be named as one of them, such as `copy`
         warnings.filterwarnings("ignore", "Field name .* shadows an attribute", UserWarning)
-        return create_model(model_name, __config__=config, **definitions)
+        return pydantic.create_model(model_name, __config__=config, **definitions)
 
 
 def _problem(item: Any, fields: Mapping[str, Field]) -> str:

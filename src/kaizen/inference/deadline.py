@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from types import CoroutineType
+from typing import Any
 
 from kaizen.core.errors import Timeout
 from kaizen.core.protocols import Provider
@@ -22,11 +24,14 @@ class Deadline:
     def __init__(self, inner: Provider) -> None:
         self._inner = inner
 
-    async def complete(self, request: Request, /) -> Reply:
+    def complete(self, request: Request, /) -> CoroutineType[Any, Any, Reply]:
         """The answer in time, or Timeout."""
         if request.deadline is None:
-            return await self._inner.complete(request)
-        limit = asyncio.timeout(_left(request, request.deadline))
+            return self._inner.complete(request)
+        return self._complete_by(request.deadline, request)
+
+    async def _complete_by(self, deadline: float, request: Request) -> Reply:
+        limit = asyncio.timeout(_left(request, deadline))
         try:
             async with limit:
                 return await self._inner.complete(request)

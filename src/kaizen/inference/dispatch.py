@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
+from types import CoroutineType
+from typing import Any
 
 from kaizen.core.errors import NotFound
 from kaizen.core.protocols import Provider
@@ -29,9 +31,10 @@ class Dispatch:
         self._adapters: dict[str, Provider] = {}
         self._making = threading.Lock()
 
-    async def complete(self, request: Request, /) -> Reply:
+    # plain, not async, as whatever only passes on: thousands of calls wait at once, each with all its frames
+    def complete(self, request: Request, /) -> CoroutineType[Any, Any, Reply]:
         """Ask the adapter."""
-        return await self._adapter(request.model).complete(request)
+        return self._adapter(request.model).complete(request)
 
     def stream(self, request: Request, /) -> AsyncIterator[Chunk]:
         """Ask the adapter for a stream."""

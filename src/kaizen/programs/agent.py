@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast, overload
 
@@ -14,10 +15,12 @@ from kaizen.core.message import Message, Part, Text, ToolCall, ToolResult
 from kaizen.core.params import NOTHING, Params
 from kaizen.core.request import Reply, Request, ToolSpec
 from kaizen.core.spec import Spec, dump
+from kaizen.programs.function import tool
 from kaizen.programs.parse import Misfit, parse_reply
 from kaizen.programs.predict import feed, invalid, shown_back, unfiltered
 from kaizen.programs.render import Plan, identifier, plan, render
-from kaizen.programs.runnable import Runnable, together
+from kaizen.programs.runnable import Runnable
+from kaizen.programs.together import together
 
 A = TypeVar("A", bound=Answer)
 
@@ -31,11 +34,11 @@ class React(Runnable[..., A]):
         self.spec, self._own, self._max_steps = spec, own, max_steps
         self._tools: dict[str, Program] = {}
         mistakes: list[str] = []
-        for tool in tools:
-            name = identifier(tool.spec)
+        for each in tools:
+            name = identifier(each.spec)
             if name in self._tools:
                 mistakes.append(f"two tools are called '{name}'")
-            self._tools[name] = tool
+            self._tools[name] = each
         if not tools:
             mistakes.append("no tools: pass tools=[...], or run the signature itself")
         if max_steps < 1:
@@ -43,7 +46,7 @@ class React(Runnable[..., A]):
         if mistakes:
             raise DefinitionError(spec.name, mistakes)
         self._offered = tuple(
-            ToolSpec(name, tool.spec.doc, tool.spec.input_schema) for name, tool in self._tools.items()
+            ToolSpec(name, each.spec.doc, each.spec.input_schema) for name, each in self._tools.items()
         )
 
     async def run(self, ctx: Context, inputs: dict[str, Any]) -> Answer:
@@ -75,8 +78,8 @@ class React(Runnable[..., A]):
 
     async def _use(self, ctx: Context, call: ToolCall) -> ToolResult:
         """What a tool gave. Its failure is told to the model, which may try otherwise; the record keeps it."""
-        tool = self._tools.get(call.name)
-        if tool is None:
+        wanted = self._tools.get(call.name)
+        if wanted is None:
             known = ", ".join(self._tools)
             return ToolResult(call.id, f"there is no tool '{call.name}'; the tools are {known}", is_error=True)
         try:
@@ -86,7 +89,7 @@ class React(Runnable[..., A]):
         if not isinstance(arguments, dict):
             return ToolResult(call.id, "the arguments have to be a JSON object", is_error=True)
         try:
-            answer = await ctx.call(tool, **cast("dict[str, Any]", arguments))
+            answer = await ctx.call(wanted, **cast("dict[str, Any]", arguments))
         except KaizenError as error:
             return ToolResult(call.id, str(error), is_error=True)
         except Exception as error:  # noqa: BLE001 - a tool is foreign code; its record says how it failed
@@ -141,8 +144,9 @@ def react(signature: Any, /, tools: Sequence[Any], *, max_steps: int = 8) -> Rea
 
     Args:
         signature: the contract; its docstring are the instructions.
-        tools: any programs: ``@tool`` functions, signatures, agents.
+        tools: any programs (signatures, agents, ``@tool`` functions), or plain functions with a docstring.
         max_steps: turns in which tools may be called, before the answer is asked for.
     """
     own = getattr(getattr(signature, "_predict", None), "own", NOTHING)
-    return React[Any](signature.spec, tools, max_steps, own)
+    programs = [tool(each) if inspect.isroutine(each) else each for each in tools]
+    return React[Any](signature.spec, programs, max_steps, own)

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, Literal, Union, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, cast, get_args, get_origin
 
+import pydantic
 from pydantic import AfterValidator
-from pydantic import Field as PydanticField
-from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from typing_extensions import TypedDict
 
 from kaizen.core.spec import FieldRole
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 UNSERVED: Final = {
     "source": "no room reads from sources yet; pass the value as an input",
@@ -85,7 +87,7 @@ def _declare(
     unserved: dict[str, object] | None = None,
     constraints: dict[str, Any],
 ) -> Any:
-    made: Any = PydanticField(
+    made: Any = pydantic.Field(
         default=default,
         description=desc or None,
         examples=list(examples) if examples else None,

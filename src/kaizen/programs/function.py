@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, ParamSpec, TypeVar, cast, get_type_hints, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast, get_type_hints, overload
 
-from pydantic import Field as PydanticField
+import pydantic
 from pydantic import ValidationError
-from pydantic.fields import FieldInfo
 
 from kaizen.core.answer import Answer
 from kaizen.core.context import Context
@@ -18,6 +17,9 @@ from kaizen.core.spec import Field, Spec
 from kaizen.programs.declare import Declared
 from kaizen.programs.define import checked, surrounding_names
 from kaizen.programs.runnable import Runnable
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -130,7 +132,7 @@ def _input(parameter: inspect.Parameter, annotation: Any, mistakes: list[str]) -
         if default.role != "input":
             mistakes.append(f"parameter '{name}' is declared as an {default.role}: write `context.input(...)`")
         return Field(name, "input", default.typed(annotation), default.info)
-    made: Any = PydanticField() if default is parameter.empty else PydanticField(default=default)
+    made: Any = pydantic.Field() if default is parameter.empty else pydantic.Field(default=default)
     return Field(name, "input", annotation, cast("FieldInfo", made))
 
 
@@ -139,5 +141,5 @@ def _outputs(returned: Any) -> tuple[type[Answer], list[Field]]:
     spec = getattr(returned, "spec", None)
     if isinstance(returned, type) and issubclass(returned, Answer) and isinstance(spec, Spec):
         return returned, [field for field in spec.fields.values() if field.role != "input"]
-    made: Any = PydanticField()
+    made: Any = pydantic.Field()
     return Answer, [Field(RESULT, "output", returned, cast("FieldInfo", made))]

@@ -49,9 +49,10 @@ class Predict:
             given = inputs | fed
         params = ctx.params(spec, self.own)
         stable = self._plan(params)
-        request = ctx.request(params.model or "", render(stable, given), output=stable.output, decoding=params.decoding)
+        request = ctx.request(params.model or "", render(stable, given), output=stable.output, decoding=stable.decoding)
         for repairs_left in range(params.repairs or 0, -1, -1):
-            reply = await self._ask(ctx, request, stable)
+            asked = self._streamed(ctx, request, stable) if ctx.streaming else ctx.complete(request)
+            reply = unfiltered(await asked)
             try:
                 outputs = parse_reply(spec, reply, stable.mode)
             except Misfit as misfit:
@@ -70,9 +71,6 @@ class Predict:
                 self._plans.clear()
             known = self._plans[id(params)] = (params, plan(self.spec, params))
         return known[1]
-
-    async def _ask(self, ctx: Context, request: Request, stable: Plan) -> Reply:
-        return unfiltered(await (self._streamed(ctx, request, stable) if ctx.streaming else ctx.complete(request)))
 
     async def _streamed(self, ctx: Context, request: Request, stable: Plan) -> Reply:
         text, shown = "", {}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Final, Generic, ParamSpec, TypeVar, cast, overload
 
@@ -12,28 +11,14 @@ from kaizen.core.context import Context, Partial
 from kaizen.core.slot import current_app
 from kaizen.core.spec import Spec
 
-running: Final[ContextVar[Context | None]] = ContextVar("kaizen_running", default=None)
-"""The one context variable: which call is running, so that user code can write ``await other(x=1)``."""
+running: Final[ContextVar[Callable[[], Context] | None]] = ContextVar("kaizen_running", default=None)
+"""The one context variable, set by the runner: it gives the call whose code runs here."""
 
 
 def current_call() -> Context | None:
-    """The call whose code runs here. A task started inside it is a branch, with a path of its own.
-
-    Steps are numbered in program order; those of two tasks that each make several calls would else be
-    numbered as they happen to arrive, and a resumed run would find other inputs under its steps.
-    """
-    ctx = running.get()
-    if ctx is None:
-        return None
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # a plain function in a thread
-        return ctx
-    if task is not None and task is not ctx.task:
-        ctx = ctx.fork()
-        ctx.task = task
-        running.set(ctx)
-    return ctx
+    """The call whose code runs here, so that user code can write ``await other(x=1)``; None outside any."""
+    here = running.get()
+    return None if here is None else here()
 
 
 P = ParamSpec("P")
@@ -92,24 +77,3 @@ class Runnable(Generic[P, R]):
         if twice := kwargs.keys() & names[: len(args)]:
             raise TypeError(f"{self.spec.name} was given {', '.join(sorted(twice))} twice")
         return dict(zip(names, args, strict=False)) | kwargs
-
-
-async def together(work: Iterable[Coroutine[Any, Any, R]]) -> list[R]:
-    """Calls side by side; results in the order of ``work``.
-
-    They fail as one call fails: the first failure cancels the others and is raised itself, not in a group.
-    """
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(each) for each in work]
-    except BaseExceptionGroup as failures:
-        # a branch that waits for somebody's word (no Exception) counts when nothing failed
-        raise foremost(failures.subgroup(Exception) or failures) from None
-    return [task.result() for task in tasks]
-
-
-def foremost(failure: BaseException) -> BaseException:
-    """The first of the failures in a group, however deep."""
-    while isinstance(failure, BaseExceptionGroup):
-        failure = cast("BaseExceptionGroup[BaseException]", failure).exceptions[0]
-    return failure

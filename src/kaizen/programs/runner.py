@@ -22,7 +22,8 @@ from kaizen.core.request import Chunk, Reply, Request
 from kaizen.core.scope import Scope
 from kaizen.core.spec import Spec, dump
 from kaizen.ledger.ledger import Ledger
-from kaizen.programs.runnable import foremost, running
+from kaizen.programs.runnable import running
+from kaizen.programs.together import foremost
 
 _PARAMS_KEPT: Final = 1024
 _NO_OVERRIDES: Final[Mapping[str, Params]] = {}
@@ -98,8 +99,7 @@ class Runner:
     async def run(self, ctx: Context, program: Program, inputs: Mapping[str, Any]) -> Answer:
         """One program call. ``ctx`` was derived for it and is its own from here on."""
         call = _Call(ctx, program.spec)
-        ctx.task = asyncio.current_task()
-        token = running.set(ctx)
+        token = running.set(_Here(ctx, asyncio.current_task()))
         try:
             values = call.spec.validate_inputs(inputs)
             call.input = self._ledger.seal(ctx.scope, dump(values))
@@ -337,6 +337,30 @@ def _ending(error: BaseException | None) -> tuple[Status, str | None, str | None
             return "suspended", None, cast("Suspension", foremost(waits[0])).question
         case _:
             return "error", "exception", type(error).__name__
+
+
+class _Here:
+    """Finds the call whose code runs. A task started inside it is a branch, with a path of its own.
+
+    Steps are numbered in program order; those of two tasks that each make several calls would else be
+    numbered as they happen to arrive, and a resumed run would find other inputs under its steps.
+    """
+
+    __slots__ = ("ctx", "task")
+
+    def __init__(self, ctx: Context, task: asyncio.Task[Any] | None) -> None:
+        self.ctx, self.task = ctx, task
+
+    def __call__(self) -> Context:
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # a plain function in a thread
+            return self.ctx
+        if task is None or task is self.task:
+            return self.ctx
+        branch = self.ctx.fork()
+        running.set(_Here(branch, task))
+        return branch
 
 
 class _Call:

@@ -11,7 +11,8 @@ from kaizen.core.context import EVERY, Context, Program
 from kaizen.core.errors import DefinitionError, OutputInvalid
 from kaizen.core.params import Params
 from kaizen.core.spec import shorten
-from kaizen.programs.runnable import Runnable, together
+from kaizen.programs.runnable import Runnable
+from kaizen.programs.together import together
 
 A = TypeVar("A", bound=Answer)
 

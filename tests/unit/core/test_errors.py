@@ -74,7 +74,9 @@ def test_records_keep_rules_but_no_values() -> None:
     assert KaizenError("plain").kept == "plain"
 
 
-def test_the_reply_is_at_hand_but_not_in_the_message() -> None:
-    error = OutputInvalid("does not fit", reply="private", problem="private too")
+def test_the_reply_is_at_hand_but_neither_shown_nor_kept() -> None:
+    error = OutputInvalid("does not fit", reply="private", problem="'team' is missing")
+    assert str(error) == "does not fit: 'team' is missing"
+    assert error.kept == "does not fit"
     assert "private" not in str(error) + repr(error)
-    assert (error.reply, error.problem) == ("private", "private too")
+    assert (error.reply, error.problem) == ("private", "'team' is missing")

@@ -194,3 +194,17 @@ def test_what_makes_no_agent_says_so() -> None:
     assert len(caught.value.mistakes) == 2
     with pytest.raises(DefinitionError, match="two tools are called 'lookup'"):
         react(Triage, tools=[lookup, lookup])
+
+
+def test_a_plain_function_with_a_docstring_is_a_tool() -> None:
+    def weather(city: str) -> str:
+        """Tell the weather of a city."""
+        return f"sun in {city}"
+
+    def silent(city: str) -> str:
+        return city
+
+    agent = react(Triage, [weather])
+    assert [(one.name, one.description) for one in agent._offered] == [("weather", "Tell the weather of a city.")]
+    with pytest.raises(DefinitionError, match="a tool needs a docstring"):
+        react(Triage, [silent])

@@ -27,7 +27,7 @@ class Portal:
         """Run ``work()`` on the private loop and wait for it; Ctrl-C cancels it first.
 
         Args:
-            work: makes the coroutine.
+            work: makes the coroutine, in this thread.
             name: how the program is called, for the error.
 
         Raises:
@@ -37,10 +37,11 @@ class Portal:
         if _in_a_loop():
             raise RuntimeError(f"an event loop runs in this thread: write `await {name}(...)` instead of `.execute`")
         ended = threading.Event()
+        begun = work()  # here, where the call that this thread works for is known
 
         async def watched() -> T:
             try:
-                return await work()
+                return await begun
             finally:
                 ended.set()
 

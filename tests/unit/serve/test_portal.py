@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from kaizen.programs.portal import Portal
+from kaizen.serve.portal import Portal
 from tests.unit.programs.house import Open
 from tests.unit.programs.test_signature import Triage
 
