@@ -172,6 +172,8 @@ class ProviderError(KaizenError):
 
     Args:
         message: one line, without secrets and without the prompt.
+        said: what the far side said, in one line without secrets. It may repeat the prompt (a validation error's
+            ``input``, a refusal), so it is shown with the message but not kept in a record.
         provider: the provider's name in the settings.
         model: the model's ref.
         upstream_status: the HTTP status the provider sent, if one came.
@@ -186,6 +188,7 @@ class ProviderError(KaizenError):
         self,
         message: str,
         *,
+        said: str = "",
         provider: str = "",
         model: str = "",
         upstream_status: int | None = None,
@@ -205,12 +208,16 @@ class ProviderError(KaizenError):
                 if value not in (None, "")
             },
         )
+        self.said = said
         self.provider = provider
         self.model = model
         self.upstream_status = upstream_status
         self.retry_after = retry_after
         if retryable is not None:
             self.retryable = retryable
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.said}" if self.said else self.message
 
 
 class AuthFailed(ProviderError):

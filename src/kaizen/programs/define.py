@@ -127,12 +127,15 @@ def spec_of(cls: type[Answer], inherited: Spec, names: Mapping[str, Any]) -> Spe
     for mixin in _mixins(cls):
         fields |= _body(mixin, names, mistakes)
     own = _body(cls, names, mistakes)
-    for name, _ in _declared(cls):
+    declared = _declared(cls)
+    for name, _ in declared:
         delattr(cls, name)
     fields |= own
     doc = cls.__dict__.get("__doc__")
     spec = Spec(where, inspect.cleandoc(doc) if doc else inherited.doc, fields.values(), cls)
-    mistakes += _contract_mistakes(fields)
+    if not spec.outputs and not any(value.role == "output" for _, value in declared):
+        mistakes.append("there is no output: write `answer: str = context.output(...)`")
+    mistakes += _feeding_mistakes(fields)
     mistakes += _type_mistakes(spec)
     if mistakes:
         raise DefinitionError(where, mistakes)
@@ -287,9 +290,7 @@ def _idle_constraints(spec: Spec) -> list[str]:
     return found
 
 
-def _contract_mistakes(fields: Mapping[str, Field]) -> Iterator[str]:
-    if not any(field.role == "output" for field in fields.values()):
-        yield "there is no output: write `answer: str = context.output(...)`"
+def _feeding_mistakes(fields: Mapping[str, Field]) -> Iterator[str]:
     known: set[str] = {field.name for field in fields.values() if field.role == "input"}
     for field in fields.values():
         if field.feeds is None:

@@ -19,6 +19,7 @@ from kaizen.programs.declare import bare_type
 
 DECODER: Final = json.JSONDecoder()
 _OBJECT: Final = re.compile(r'\{\s*["}]')
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _SHOWN_PROBLEMS: Final = 8
 
 
@@ -59,6 +60,8 @@ def parse(spec: Spec, text: str, mode: OutputMode) -> dict[str, Any]:
     Raises:
         Misfit: if the text does not hold exactly one answer that fits the contract.
     """
+    if not text.isascii() and _SURROGATE.search(text):
+        raise Misfit("the answer holds half a character (a surrogate without its pair)")
     return _parse_tags(spec, text) if mode == "text" else _parse_json(spec, text)
 
 

@@ -92,7 +92,7 @@ class Signature(Answer):
             return id(self)
 
     @classmethod
-    def execute(cls, **inputs: Any) -> Self:
+    def execute(cls, /, **inputs: Any) -> Self:
         """Run it and wait: for plain code and notebook cells.
 
         Raises:
@@ -103,7 +103,7 @@ class Signature(Answer):
         return current_app().execute(cls, inputs)
 
     @classmethod
-    def stream(cls, **inputs: Any) -> AsyncGenerator[Self]:
+    def stream(cls, /, **inputs: Any) -> AsyncGenerator[Self]:
         """Typed partial answers as they are written, then the validated whole.
 
         Fields not begun are None in a partial. The last item is the whole answer, with its record; after
@@ -174,7 +174,7 @@ class Compiled(Generic[A]):
         self.input_schema = predict.spec.input_schema
         self.output_schema = predict.spec.output_schema
 
-    def render(self, **inputs: Any) -> tuple[Message, ...]:
+    def render(self, /, **inputs: Any) -> tuple[Message, ...]:
         """The messages these inputs would be sent as.
 
         Raises:

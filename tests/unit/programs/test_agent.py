@@ -67,7 +67,7 @@ async def test_it_calls_tools_until_it_answers(house: Open) -> None:
     assert answer.record.model_calls == 2
     records = await here.records()
     assert sorted((record.step, record.ref) for record in records) == [
-        ("0", Triage.spec.name),
+        ("0", f"{Triage.spec.name}:react"),
         ("0.0", "test/model"),
         ("0.1.0", lookup.spec.name),
         ("0.2", "test/model"),
@@ -147,11 +147,11 @@ async def test_params_of_the_signature_are_the_agents(house: Open) -> None:
 
 async def test_programs_are_tools_and_agents_too(house: Open) -> None:
     inner = react(Summary, tools=[lookup])
-    here = house([wish(("Summary", {"text": "t"})), '{"summary": "s"}', GOOD])
+    here = house([wish(("Summary_react", {"text": "t"})), '{"summary": "s"}', GOOD])
     outer = react(Triage, tools=[inner, Extract[int]])
     await outer(message="x")
     assert results(here, 2) == [ToolResult("id0", "s")]
-    assert [spec.name for spec in here.model.requests[0].tools] == ["Summary", "Extract_int_"]
+    assert [spec.name for spec in here.model.requests[0].tools] == ["Summary_react", "Extract_int_"]
 
 
 async def test_intermediates_are_fed_before_the_loop(house: Open) -> None:

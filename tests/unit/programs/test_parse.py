@@ -48,6 +48,7 @@ def test_fences_and_prose_are_passed_over(text: str) -> None:
     ("text", "problem"),
     [
         ("", "no JSON object"),
+        (GOOD + chr(0xD83D), "half a character"),
         ("cards, 2", "no JSON object"),
         ('"cards"', "no JSON object"),
         ("[]", "no JSON object"),

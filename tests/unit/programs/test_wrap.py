@@ -100,8 +100,12 @@ async def test_refining_gives_the_best_when_none_is_good_enough(house: Open) -> 
 
 
 def test_no_attempt_is_no_program() -> None:
-    for make in (best_of(Triage, 1, metric=urgent), refine(Triage, 1, metric=urgent, threshold=1)):
-        assert make.spec is Triage.spec
+    for way, made in {
+        "best_of": best_of(Triage, 1, metric=urgent),
+        "refine": refine(Triage, 1, metric=urgent, threshold=1),
+    }.items():
+        assert made.spec.name == f"{Triage.spec.name}:{way}"  # so that its calls and those below it count apart
+        assert made.spec.contract == Triage.spec.contract
     with pytest.raises(DefinitionError, match="at least one attempt"):
         best_of(Triage, 0, metric=urgent)
     with pytest.raises(DefinitionError, match="at least one attempt"):
@@ -113,3 +117,13 @@ def test_wrapped_programs_block_and_nest(house: Open) -> None:
     nested = best_of(best_of(Triage, 2, metric=urgent), 2, metric=urgent)
     assert nested.execute(message="x").urgency == 4
     assert here.calls == 4
+
+
+async def test_refining_a_composite_shows_the_advice_to_the_programs_below(house: Open) -> None:
+    @program
+    async def indirect(message: str) -> Triage:
+        return await Triage(message=message)
+
+    here = house([said(1), said(5)])
+    assert (await refine(indirect, 2, metric=urgent, threshold=5)(message="x")).outputs["urgency"] == 5
+    assert "An earlier answer was:" in here.model.requests[1].messages[-1].text
