@@ -198,4 +198,4 @@ async def line() -> list[str]:
     It is read on the loop's own thread: while a worker waits for its turn it must do nothing at all.
     """
     await asyncio.sleep(0)
-    return sys.stdin.readline().split()  # noqa: ASYNC251 - see above
+    return sys.stdin.readline().split()
