@@ -132,12 +132,12 @@ def measure(options: argparse.Namespace, base: str, folder: Path, stack: context
 
 
 def check_kept(name: str, counts: dict[str, Any], calls: int) -> dict[str, Any]:
-    """Two records for each call, and four different payloads for each but the equal answers.
+    """Two records for each call; two payloads of its own, and three that all share: both answers and the prompt's head.
 
     Raises:
         SystemExit: if one is missing: then the figures would be worth nothing.
     """
-    payloads = 0 if name == "kaizen-no-payloads" else 2 * calls + 2
+    payloads = 0 if name == "kaizen-no-payloads" else 2 * calls + 3
     if counts["program"] != calls or counts["model"] != calls or counts["payloads"] != payloads:
         raise SystemExit(f"{name} made {calls} calls but kept {counts}")
     return counts

@@ -97,17 +97,27 @@ def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
 
 def show(console: Console, main: Outcome, figures: Mapping[str, Any]) -> None:
     """The report as tables, and the main program's confusions."""
-    scores = Table(title="On the test split", title_justify="left")
-    for column in ("", "accuracy", "95 % interval", "tokens in", "cached", "out", "p50 ms", "p95 ms", "seconds"):
-        scores.add_column(column, justify="right" if column else "left")
-    for row in (figures, *figures["others"]):
-        spent = (row["tokens_in"], row["tokens_cached"], row["tokens_out"], *row["latency_ms"].values(), row["seconds"])
-        scores.add_row(row["program"], *_shares(row), *("" if value is None else str(value) for value in spent))
-    for row in figures["baselines"]:
-        scores.add_row(row["name"], *_shares(row))
+    programs = (figures, *figures["others"])
+    scores = _table("Accuracy on the test split", "", "accuracy", "95 % interval")
+    for name, row in (
+        *((row["program"], row) for row in programs),
+        *((row["name"], row) for row in figures["baselines"]),
+    ):
+        scores.add_row(name, *_shares(row))
     console.print(scores)
-    console.print(f"Owner (rows) and team named (columns) by {main.name}", style="italic")
+    spent = _table("Tokens, and latency of a message", "", "in", "cached", "out", "p50 ms", "p95 ms", "seconds")
+    for row in programs:
+        cells = (row["tokens_in"], row["tokens_cached"], row["tokens_out"], *row["latency_ms"].values(), row["seconds"])
+        spent.add_row(row["program"], *("" if cell is None else str(cell) for cell in cells))
+    console.print(spent)
     console.print(_confusion(main))
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="right" if column else "left")
+    return table
 
 
 def _shares(row: Mapping[str, Any]) -> tuple[str, str]:
@@ -117,9 +127,7 @@ def _shares(row: Mapping[str, Any]) -> tuple[str, str]:
 def _confusion(outcome: Outcome) -> Table:
     counts = Counter((result.label, result.named) for result in outcome.results)
     named = [*TEAMS, *([NO_ANSWER] if any(name == NO_ANSWER for _, name in counts) else [])]
-    table = Table("")
-    for team in named:
-        table.add_column(team, justify="right")
+    table = _table(f"Owner (rows) and team named (columns) by {outcome.name}", "", *named)
     for label in TEAMS:
         table.add_row(label, *(str(counts[label, team]) for team in named))
     return table

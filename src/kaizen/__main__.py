@@ -21,14 +21,8 @@ def main() -> None:
 
 def _app() -> App:
     from kaizen.app import current
-    from kaizen.ledger.log import setup_logging
 
-    app = current()
-    log = app.settings.log
-    # only if somebody asked for it: what goes wrong is told in one line already
-    if "level" in log.model_fields_set and log.level != "off":
-        setup_logging(log.level, sys.stderr)
-    return app
+    return current()
 
 
 def _models() -> Sequence[ModelInfo]:

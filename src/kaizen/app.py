@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
+import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
@@ -28,6 +30,7 @@ from kaizen.inference.prices import Price, PriceTable
 from kaizen.inference.retry import Retries
 from kaizen.ledger.key import load_key
 from kaizen.ledger.ledger import Ledger
+from kaizen.ledger.log import setup_logging
 from kaizen.programs.runnable import current_call
 from kaizen.programs.runner import Runner
 from kaizen.serve.doors import ModelInfo
@@ -60,11 +63,13 @@ class App:
         provider: the onion.
         ledger: the records.
         scope: whose data its runs are.
+        closed: whether ``close`` was called.
     """
 
     def __init__(self, settings: Settings, provider: Provider, ledger: Ledger, runner: Runner) -> None:
         self.settings, self.provider, self.ledger = settings, provider, ledger
         self.scope = Scope(settings.tenant, settings.environment)
+        self.closed = False
         self._runner = runner
         self._portal = Portal()
 
@@ -154,8 +159,16 @@ class App:
             await asyncio.gather(task, return_exceptions=True)
 
     async def close(self) -> None:
-        """Finish what is in the air and let go of the store."""
-        await self.ledger.close()
+        """Finish what is in the air and let go of the store; one that the process's App goes on with stays open.
+
+        The process's App is built anew at the next call that needs it.
+        """
+        self.closed = True
+        store = self.ledger.store
+        if _current is None or _current is self or _current.ledger.store is not store:
+            for path in [path for path, kept in _stores.items() if kept is store]:
+                _stores.pop(path, None)
+            await self.ledger.close()
 
     def close_blocking(self) -> None:
         """``close`` for plain code, the private loop included."""
@@ -171,7 +184,7 @@ def build(
     Args:
         settings: as ``kaizen.settings`` reads them.
         provider: instead of the onion round the configured providers.
-        store: instead of SQLite under ``settings.home``.
+        store: instead of SQLite under ``settings.home``. The App closes it.
         policy: asked before every program call.
     """
     endpoints = {name: _endpoint(one) for name, one in settings.providers.items()}
@@ -183,7 +196,7 @@ def build(
         factories, prices=PriceTable(_prices(settings), endpoints), retries=_retries(settings)
     )
     ledger = Ledger(
-        store or _sqlite(settings.home), load_key(settings.home), payloads=settings.ledger.payloads, log=True
+        store or _sqlite(_file(settings.home)), load_key(settings.home), payloads=settings.ledger.payloads, log=True
     )
     defaults = _defaults(settings, _capabilities(settings, endpoints))
     runner = Runner(provider=onion, ledger=ledger, defaults=defaults, policy=policy)
@@ -196,14 +209,18 @@ _settings: Settings | None = None
 
 
 def current() -> App:
-    """The process's App, built from ``kaizen.toml`` and the environment at the first call."""
+    """The process's App, built from ``kaizen.toml`` and the environment at the first call.
+
+    The log is set up with it, since it is the process's too; who builds an App of their own sets up theirs.
+    """
     global _current, _settings
     app = _current
-    if app is None:
+    if app is None or app.closed:
         with _lock:
-            if _current is None:
+            if _current is None or _current.closed:
                 _settings = _settings or read()
-                _current = build(_settings)
+                _current = build(_settings, store=_process_store(_settings.home))
+                setup_logging(_settings.log.level, sys.stderr)
             app = _current
     return app
 
@@ -383,16 +400,39 @@ def _prices(settings: Settings) -> dict[str, Price]:
 
 
 _stores: dict[Path, Store] = {}
+_left: list[dict[Path, Store]] = []
 
 
-def _sqlite(home: Path) -> Store:
-    """The store of a home: one a process, however often it is configured anew."""
+def _start_anew() -> None:
+    """In a forked child: build the App again.
+
+    The parent's threads, the stores' among them, are not there, one of them may have held our lock, and SQLite's
+    connections must not be used, nor closed, on both sides of a fork.
+    """
+    global _lock, _current, _stores
+    _left.append(_stores)
+    _lock, _current, _stores = threading.Lock(), None, {}
+
+
+os.register_at_fork(after_in_child=_start_anew)
+
+
+def _process_store(home: Path) -> Store:
+    """The store of the process's Apps at a home: one, however often the process is configured anew."""
+    path = _file(home)
+    if path not in _stores:
+        _stores[path] = _sqlite(path)
+    return _stores[path]
+
+
+def _file(home: Path) -> Path:
+    return home.absolute() / "ledger.db"
+
+
+def _sqlite(path: Path) -> Store:
     from kaizen.stores.sqlite import SqliteStore
 
-    path = home.absolute() / "ledger.db"
-    if path not in _stores:
-        _stores[path] = SqliteStore(path)
-    return _stores[path]
+    return SqliteStore(path)
 
 
 def _same(provider: Provider) -> Provider:

@@ -152,7 +152,6 @@ class ModelSettings(_Table):
     cached_input_usd_per_mtok: Dollars | None = None
     cache_write_usd_per_mtok: Dollars | None = None
     output_mode: OutputMode | None = None
-    context_window: Positive | None = None
 
     @model_validator(mode="after")
     def _whole_price(self) -> Self:
@@ -192,7 +191,7 @@ class LedgerSettings(_Table):
 class LogSettings(_Table):
     """What is logged."""
 
-    level: Literal["debug", "info", "warning", "error", "off"] = "warning"
+    level: Literal["debug", "info", "warning", "error", "off"] = "off"
 
 
 def _built_in() -> dict[str, ProviderSettings]:
@@ -246,12 +245,14 @@ def load_settings(cwd: Path, environ: Mapping[str, str], overrides: Mapping[str,
         overrides: as for ``kaizen.configure``: the same tree, where a provider may also be a Provider object.
 
     Raises:
-        ConfigError: naming for each mistake its source, its key, and the nearest right key or what is allowed.
+        ConfigError: naming for each mistake its source, its key, and the nearest right key or what is allowed; or the
+            file is somebody else's.
     """
     cwd = cwd.absolute()
     file = next((found for folder in (cwd, *cwd.parents) if (found := folder / FILE).is_file()), None)
     draft = _Draft(root=file.parent if file else cwd)
     if file:
+        _check_owner(file, cwd)
         draft.lay(_parse_file(file), str(file))
     for name, tree in _variables(environ):
         draft.lay(tree, f"variable {name}")
@@ -325,6 +326,17 @@ def read(overrides: Mapping[str, Any] | None = None) -> Settings:
     return load_settings(Path.cwd(), os.environ, overrides or {})
 
 
+def _check_owner(file: Path, cwd: Path) -> None:
+    """A file that a stranger left in a folder above, /tmp for one, would have our keys sent to an address of theirs."""
+    owner = file.stat().st_uid
+    if owner not in (0, os.geteuid(), cwd.stat().st_uid):
+        raise ConfigError(
+            f"{file} belongs to another user (id {owner}), and settings say where keys are sent: make it yours, or put "
+            f"a {FILE} of your own into {cwd}",
+            detail={"file": str(file)},
+        )
+
+
 def _parse_file(file: Path) -> dict[str, Any]:
     # The errors are raised outside the except clauses: the parser's own may hold the text, keys and all.
     text = ""
@@ -337,6 +349,8 @@ def _parse_file(file: Path) -> dict[str, Any]:
         where = f"{file}:{line[1] if line else text.count(chr(10)) + 1}"
     except (OSError, UnicodeDecodeError) as error:
         where, problem = str(file), (error.strerror if isinstance(error, OSError) else "is not UTF-8")
+    except RecursionError:
+        where, problem = str(file), "is nested too deep"
     raise ConfigError(f"{where}: {problem}", detail={"file": str(file)})
 
 
@@ -364,6 +378,8 @@ def _parse_variable(name: str, text: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         problem = str(error)
+    except RecursionError:
+        problem = "it is nested too deep"
     raise ConfigError(f"variable {name} should be JSON: {problem}", detail={"variable": name})
 
 

@@ -5,7 +5,10 @@ Each test looks at how many calls a real server on a real socket got, and at the
 
 from __future__ import annotations
 
+import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -112,6 +115,7 @@ async def test_a_price_makes_a_cost_and_none_makes_none(app: Make) -> None:
     assert costed.record.cost_usd == pytest.approx((20 * 10 + 7 * 30) / 1e6)
     assert [one.cost_usd for one in await records(priced, "model")] == [None, costed.record.cost_usd]
     await unpriced.close()
+    await priced.close()
 
 
 async def test_a_repair_is_a_second_call_summed_into_the_record(app: Make, server: FaultServer) -> None:
@@ -156,12 +160,28 @@ async def test_payloads_are_kept_apart_and_can_be_off(app: Make, tmp_path: Path)
     assert _payloads(tmp_path) == 0
     keeping = app()
     answer = await keeping.run(Triage, {"message": MESSAGE})
-    assert _payloads(tmp_path) == 4
+    assert _payloads(tmp_path) == 5  # both inputs, both outputs, and what all requests share
     assert MESSAGE.encode() in (await keeping.ledger.payload(keeping.scope, answer.record.input_digest) or b"")
-    assert await keeping.ledger.erase(keeping.scope) == 4
+    assert await keeping.ledger.erase(keeping.scope) == 5
     assert await keeping.ledger.payload(keeping.scope, answer.record.input_digest) is None
+    await silent.close()
     assert len(await records(keeping)) == 4
     await keeping.close()
+
+
+@pytest.mark.parametrize(("level", "events"), [("info", ["program call finished"]), ("warning", []), ("off", [])])
+def test_a_script_gets_the_log_it_asks_for(level: str, events: list[str]) -> None:
+    script = f"""
+from kaizen import configure, signature
+from kaizen.testing.scripted import ScriptedProvider
+model = ScriptedProvider(['{{"answer": "a private matter"}}'])
+configure(providers={{"scripted": model}}, model="scripted/model", log={{"level": "{level}"}})
+print(signature("question -> answer").execute(question="a private question").record.id)
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in ran.stderr.splitlines()]
+    assert [(line["event"], line["record"]) for line in lines] == [(event, ran.stdout.strip()) for event in events]
+    assert "private" not in ran.stderr
 
 
 def _payloads(tmp_path: Path) -> int:
@@ -171,6 +191,18 @@ def _payloads(tmp_path: Path) -> int:
     return count
 
 
+async def test_tenants_of_one_home_see_nothing_of_each_other(app: Make) -> None:
+    one, other = app(tenant="one"), app(tenant="other")
+    mine = await one.run(Triage, {"message": MESSAGE})
+    assert await records(other) == []
+    theirs = await other.run(Triage, {"message": MESSAGE})
+    assert mine.record.input_digest != theirs.record.input_digest
+    assert await other.ledger.payload(other.scope, mine.record.input_digest) is None
+    assert {record.scope.tenant for record in await records(one)} == {"one"}
+    await one.close()
+    await other.close()
+
+
 async def test_no_secret_and_no_content_reaches_the_records(app: Make, tmp_path: Path) -> None:
     here = app(ledger={"payloads": False})
     await here.run(Triage, {"message": MESSAGE})
@@ -178,6 +210,15 @@ async def test_no_secret_and_no_content_reaches_the_records(app: Make, tmp_path:
     kept = b"".join(path.read_bytes() for path in (tmp_path / "home").iterdir())
     assert b"sk-very-secret" not in kept
     assert MESSAGE.encode() not in kept
+
+
+async def test_what_a_server_repeats_of_the_input_reaches_no_record(app: Make, server: FaultServer) -> None:
+    server.queue(status(422, message=f"bad value, input: {MESSAGE}"))
+    here = app()
+    with pytest.raises(errors.ProviderError, match=MESSAGE):
+        await here.run(Triage, {"message": MESSAGE})
+    assert {one.error for one in await records(here)} == {"mine answered 422 for mine/large"}
+    await here.close()
 
 
 async def test_a_budget_stops_before_the_call_it_can_not_pay(app: Make, server: FaultServer) -> None:

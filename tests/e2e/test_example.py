@@ -56,13 +56,13 @@ async def kept() -> list[Record]:
 
 @pytest.mark.timeout(180)
 async def test_both_programs_answer_and_every_call_is_kept(weights: Path, tmp_path: Path) -> None:
-    code, out, err = run("--limit", "3")
+    code, out, err = run("--limit", "3", "--likelihood")
     assert (code, err) == (0, "")
     figures: dict[str, Any] = json.loads((tmp_path / "run.json").read_text())
     assert set(figures) == FIGURES | {"others", "baselines"}
     [other] = figures["others"]
     assert set(other) == FIGURES
-    assert (figures["program"], other["program"]) == ("triage_by_likelihood", "Triage")
+    assert (figures["program"], other["program"]) == ("Triage", "triage_by_likelihood")
     assert [row["name"] for row in figures["baselines"]] == ["nearest neighbour", "guessing"]
     for row in (figures, other):
         assert row["n"] == 3
@@ -80,12 +80,12 @@ async def test_both_programs_answer_and_every_call_is_kept(weights: Path, tmp_pa
     assert Counter(record.parent_id for record in models) == {
         record.id: record.model_calls for record in programs.values()
     }
-    for row, ref in ((figures, LIKELIHOOD), (other, PLAIN)):
+    for row, ref in ((figures, PLAIN), (other, LIKELIHOOD)):
         below = [record for record in models if programs[record.parent_id or ""].ref == ref]
         assert len(below) == row["model_calls"]
         assert sum(record.tokens_in + record.tokens_out for record in below) == row["tokens"]
         assert sum(record.tokens_cached for record in below) == row["tokens_cached"]
-    assert figures["model_calls"] == 9
+    assert other["model_calls"] == 9
     assert "kaizen runs show " in out
 
     # each team's prompt is read when it comes first; after that it is cached, but for its last token
@@ -130,7 +130,7 @@ def test_another_model_runs_the_plain_program_alone(tmp_path: Path) -> None:
         (tmp_path / "kaizen.toml").write_text(
             f'[providers.mine]\nkind = "openai"\nbase_url = "{server.base_url}"\napi_key = "sk-very-secret"\n'
         )
-        code, out, err = run("--limit", "3", "--model", "mine/large")
+        code, out, err = run("--limit", "3", "--likelihood", "--model", "mine/large")
         assert (code, err, server.count) == (0, "", 3)
     assert "The likelihood program is left out" in out
     figures = json.loads((tmp_path / "run.json").read_text())

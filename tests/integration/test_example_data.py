@@ -33,9 +33,7 @@ def test_closest_pair_across_splits_is_what_the_readme_says(messages: list[Messa
     pair = check_data.closest(messages, check_data.shingles, across=True)
     assert pair is not None
     assert pair.score < check_data.SHINGLES_BELOW
-    assert f"shares {pair.score:.2f} of its 5-grams" in " ".join(
-        (DATA / "README.md").read_text("utf-8").split()
-    )
+    assert f"shares {pair.score:.2f} of its 5-grams" in " ".join((DATA / "README.md").read_text("utf-8").split())
 
 
 def test_readme_counts_and_example(messages: list[Message]) -> None:
@@ -145,9 +143,7 @@ def test_measures() -> None:
     assert check_data.closest([], check_data.tokens, across=True) is None
 
 
-def test_the_command_passes_on_the_data_and_fails_on_a_copy(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_passes_on_the_data_and_fails_on_a_copy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check_data.main([]) == 0
     shown = capsys.readouterr().out
     assert "closest pair across splits by character shingles" in shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -124,6 +125,22 @@ def test_the_root_is_the_nearest_folder_with_a_file(tmp_path: Path) -> None:
     assert load_settings(below, {}, {}).root == tmp_path / "a"
 
 
+def test_a_file_of_somebody_elses_in_a_folder_above_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, below = tmp_path / "kaizen.toml", tmp_path / "below"
+    file.write_text('[providers.openai]\nbase_url = "http://theirs.example/v1"\n')
+    if os.geteuid() == 0:
+        os.chown(file, 12_345, -1)
+        below.mkdir()
+    else:  # a folder of root's, and we are another
+        below.symlink_to("/")
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(ConfigError, match="belongs to another user") as caught:
+        load_settings(below, {}, {})
+    assert str(file) in str(caught.value)
+    os.chown(tmp_path, file.stat().st_uid, -1)
+    load_settings(tmp_path, {}, {})  # who works in somebody's folder trusts them
+
+
 def test_relative_paths_start_at_the_root_and_a_tilde_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
     assert load(tmp_path, "", {"KAIZEN_HOME": "here"}).home == tmp_path / "here"
@@ -164,13 +181,13 @@ def test_read_takes_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "kaizen.toml").write_text('tenant = "of-the-file"')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KAIZEN_ENVIRONMENT", "of-the-variable")
-    settings = read({"log": {"level": "off"}})
+    settings = read({"log": {"level": "error"}})
     assert (settings.tenant, settings.environment, settings.log.level) == (
         "of-the-file",
         "of-the-variable",
-        "off",
+        "error",
     )
-    assert read().log.level == "warning"
+    assert read().log.level == "off"
 
 
 # -- configure ------------------------------------------------------------------------------------
@@ -513,3 +530,10 @@ def declared() -> set[tuple[str, str, str]]:
 
 def test_the_reference_has_every_key_with_its_default() -> None:
     assert documented() == declared()
+
+
+def test_what_is_nested_too_deep_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"kaizen\.toml: is nested too deep"):
+        load(tmp_path, "a = " + "[" * 100_000)
+    with pytest.raises(ConfigError, match="KAIZEN_PROVIDERS should be JSON: it is nested too deep"):
+        load(tmp_path, "", {"KAIZEN_PROVIDERS": "[" * 100_000})

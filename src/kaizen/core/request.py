@@ -59,6 +59,7 @@ class Request:
         scope: whose call it is; every cache and pool keys on it first.
         model: the model's ref, ``provider/model``.
         messages: the conversation, the stable part first so that prefix caches hold.
+        stable: how many messages at the beginning are the same for every call of a program.
         output: the schema the reply must fit, when the provider enforces it.
         tools: tools the model may call.
         tool_choice: "auto" lets the model choose, "required" makes it call one, "none" forbids it.
@@ -70,6 +71,7 @@ class Request:
     scope: Scope
     model: str
     messages: tuple[Message, ...]
+    stable: int = 0
     output: OutputSchema | None = None
     tools: tuple[ToolSpec, ...] = ()
     tool_choice: ToolChoice = "auto"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 _SHOWN = 80
+_SHOWN_PROBLEMS = 20
 _WORDS = frozenset({"description", "title", "examples", "default"})
 _BY_NAME = frozenset({"properties", "$defs"})  # keys whose value maps names, which may look like words
 
@@ -142,17 +143,20 @@ class Spec:
         """Typed inputs by name, defaults filled in.
 
         Raises:
-            InvalidInput: names every field that is missing, unknown or breaks a rule, its value shortened.
+            InvalidInput: names every field that is missing, unknown or breaks a rule, its value shortened; of more
+                than 20 mistakes the first 20.
         """
         try:
             # the validator itself, not model_validate: a call less on the hot path
             return self.input_model.__pydantic_validator__.validate_python(values).__dict__
         except ValidationError as error:
             found = error.errors(include_url=False, include_context=False)
-            problems = [_problem(item, self.inputs) for item in found]
+            shown = found[:_SHOWN_PROBLEMS]  # a list of a million wrong items is not worth a message of 100 MB
+            more = f"; and {len(found) - len(shown)} more" if len(found) > len(shown) else ""
+            problems = [_problem(item, self.inputs) for item in shown]
             raise InvalidInput(
-                f"{self.name}: " + "; ".join(problems),
-                rules="; ".join(_rule(item) for item in found),
+                f"{self.name}: " + "; ".join(problems) + more,
+                rules="; ".join(_rule(item) for item in shown) + more,
                 detail={"program": self.name, "problems": problems},
             ) from None
 

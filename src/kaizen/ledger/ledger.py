@@ -7,14 +7,17 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from kaizen.core.errors import NotFound
+from kaizen.core.errors import ContentFiltered, NotFound, OutputInvalid
 from kaizen.core.ids import digest
 from kaizen.core.protocols import Store
 from kaizen.core.record import Payload, Record, RecordQuery
+from kaizen.core.request import Request
 from kaizen.core.scope import Scope
 from kaizen.ledger.log import log_record
+from kaizen.ledger.requests import SharedParts, joined, rest, shared_address, whole
 
 _SCOPE_KEYS = 4096  # how many scopes' keys are kept at hand
+_USELESS = frozenset({OutputInvalid.code, ContentFiltered.code})  # errors that a program ends a good call with
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Ledger:
         self._store = store
         self._payloads = payloads
         self._log = log
+        self._shared = SharedParts()
 
         # A key for each scope, so that the same text has another address in another scope, and so that an
         # address can't be found by trying likely texts without the home's secret.
@@ -59,6 +63,14 @@ class Ledger:
         """Contents under their address: equal contents have equal addresses, within one scope."""
         return Payload(digest(data, key=self._scope_key(scope)), data)
 
+    def seal_request(self, scope: Scope, request: Request) -> tuple[Payload, ...]:
+        """A request's contents under their address; then what it shares with others, if it shares anything."""
+        if not request.stable:
+            return (self.seal(scope, whole(request)),)
+        shared = self.seal(scope, self._shared.of(request))
+        self._shared.note(scope, shared.digest)
+        return self.seal(scope, rest(request, shared.digest)), shared
+
     async def append(self, scope: Scope, records: Sequence[Record], payloads: Sequence[Payload] = ()) -> None:
         """Keep records and contents, all or none; when this returns they survive the death of the process.
 
@@ -66,7 +78,9 @@ class Ledger:
             Conflict: a record is of another scope, or its id is taken.
             StoreError: the store can't be written.
         """
-        await self._store.append(scope, records, payloads if self._payloads else ())
+        contents = self._shared.unwritten(scope, payloads) if self._payloads else ()
+        await self._store.append(scope, records, contents)
+        self._shared.written(scope, contents)
         if self._log:
             for record in records:
                 if record.status == "error" or (record.kind == "program" and record.parent_id is None):
@@ -89,10 +103,14 @@ class Ledger:
 
     async def payload(self, scope: Scope, digest: str | None) -> bytes | None:
         """Contents by their address; None when there are none, they were never kept or are erased."""
-        return None if digest is None else await self._store.payload(scope, digest)
+        data = None if digest is None else await self._store.payload(scope, digest)
+        address = None if data is None else shared_address(data)
+        shared = None if address is None else await self._store.payload(scope, address)
+        return data if data is None or shared is None else joined(shared, data)
 
     async def erase(self, scope: Scope, digests: Sequence[str] | None = None) -> int:
         """Delete contents (all of the scope's for None); how many there were. Records stay."""
+        self._shared.forget()
         return await self._store.erase(scope, digests)
 
     async def tree(self, scope: Scope, run_id: str) -> tuple[Node, ...]:
@@ -106,9 +124,17 @@ class Ledger:
         )
 
     async def steps(self, scope: Scope, run_id: str) -> Mapping[str, Record]:
-        """What a run has done already, by step: the calls that ended well, the latest where there are several."""
-        query = RecordQuery(run_id=run_id, status="ok")
-        return {record.step: record async for record in self.records(scope, query) if record.kind != "score"}
+        """What a run has done already, by step: the calls that ended well, the latest where there are several.
+
+        Replies that their program could not use are left out, or a resumed run could only fail once more.
+        """
+        records = [one async for one in self.records(scope, RecordQuery(run_id=run_id)) if one.kind != "score"]
+        failed = {one.id for one in records if one.error_code in _USELESS}
+        return {
+            one.step: one
+            for one in records
+            if one.status == "ok" and not (one.kind == "model" and one.parent_id in failed)
+        }
 
     async def close(self) -> None:
         """Finish what is in the air and let go of the store."""

@@ -38,16 +38,19 @@ def setup_logging(level: str, stream: TextIO) -> None:
     """Write the log of everything under the name ``kaizen`` to a stream. A second call replaces the first.
 
     Args:
-        level: a level's name, such as ``info``.
+        level: a level's name, such as ``info``; ``off`` undoes an earlier call and leaves alone what others set up.
         stream: where the lines go.
 
     Raises:
         ValueError: there is no such level.
     """
+    for earlier in [handler for handler in _logger.handlers if isinstance(handler.formatter, JsonLines)]:
+        _logger.removeHandler(earlier)
+        _logger.setLevel(logging.NOTSET)
+        _logger.propagate = True
+    if level == "off":
+        return
     _logger.setLevel(level.upper())
-    for handler in tuple(_logger.handlers):
-        if isinstance(handler.formatter, JsonLines):
-            _logger.removeHandler(handler)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())
     _logger.addHandler(handler)

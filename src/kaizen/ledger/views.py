@@ -14,6 +14,7 @@ from pydantic_core import from_json, to_json
 from kaizen.core.protocols import Store
 from kaizen.core.record import Record, RecordQuery
 from kaizen.core.scope import Scope
+from kaizen.ledger.ledger import Ledger
 
 By: TypeAlias = Literal["program", "version", "model", "day"]
 
@@ -82,6 +83,15 @@ class Stat:
     score: float | None
 
 
+def is_unpriced(record: Record) -> bool:
+    """Whether a call may have cost something, nobody knows how much.
+
+    One that was cancelled or timed out may have; one that failed before a provider was asked has not.
+    """
+    asked = record.attempts > 0 or record.status != "error"
+    return record.cost_usd is None and record.model_calls > 0 and asked
+
+
 class _Sum:
     """A Stat while it is counted."""
 
@@ -99,7 +109,7 @@ class _Sum:
         if record.cost_usd is not None:
             self.priced += 1
             self.cost += record.cost_usd
-        elif record.model_calls:
+        elif is_unpriced(record):
             self.unpriced += 1
 
     def stat(self, group: str) -> Stat:
@@ -176,21 +186,21 @@ def _group(record: Record, by: By) -> str:
 
 
 async def export(
-    store: Store, scope: Scope, query: RecordQuery | None = None, *, with_payloads: bool = False
+    ledger: Ledger, scope: Scope, query: RecordQuery | None = None, *, with_payloads: bool = False
 ) -> AsyncIterator[bytes]:
     """Records as lines of JSON, each with its newline.
 
     Args:
-        store: where the records lie.
-        scope: whose.
+        ledger: whose records.
+        scope: whose data.
         query: which.
         with_payloads: adds ``input`` and ``output``: the contents, or null where they are not kept.
     """
-    async for record in store.records(scope, query or RecordQuery()):
+    async for record in ledger.records(scope, query):
         line = as_json(record)
         if with_payloads:
             for name, address in (("input", record.input_digest), ("output", record.output_digest)):
-                line[name] = _content(None if address is None else await store.payload(scope, address))
+                line[name] = _content(await ledger.payload(scope, address))
         yield to_json(line, inf_nan_mode="null") + b"\n"
 
 

@@ -10,21 +10,22 @@ from pydantic_core import from_json
 
 from kaizen.core.answer import Answer
 from kaizen.core.context import Context, Program
-from kaizen.core.errors import DefinitionError, KaizenError
+from kaizen.core.errors import Conflict, DefinitionError, KaizenError
 from kaizen.core.message import Message, Part, Text, ToolCall, ToolResult
 from kaizen.core.params import NOTHING, Params
 from kaizen.core.request import Reply, Request, ToolSpec
 from kaizen.core.spec import Spec, dump
 from kaizen.programs.function import tool
 from kaizen.programs.parse import Misfit, parse_reply
-from kaizen.programs.predict import feed, invalid, shown_back, unfiltered
-from kaizen.programs.render import Plan, identifier, plan, render
+from kaizen.programs.predict import asked, feed, invalid, shown_back, unfiltered
+from kaizen.programs.render import Plan, Plans, identifier, render
 from kaizen.programs.runnable import Runnable
 from kaizen.programs.together import together
 
 A = TypeVar("A", bound=Answer)
 
 _RESULT_LIMIT = 20_000
+_CALLS_A_TURN = 64
 
 
 class React(Runnable[..., A]):
@@ -32,6 +33,7 @@ class React(Runnable[..., A]):
 
     def __init__(self, spec: Spec, tools: Sequence[Program], max_steps: int, own: Params) -> None:
         self.spec, self._own, self._max_steps = spec.of("react"), own, max_steps
+        self._plan = Plans(self.spec)
         self._tools: dict[str, Program] = {}
         mistakes: list[str] = []
         for each in tools:
@@ -54,10 +56,10 @@ class React(Runnable[..., A]):
         spec = self.spec
         fed = await feed(ctx, spec, inputs)
         params = ctx.params(spec, self._own)
-        stable = plan(spec, params)
+        stable = self._plan(params)
         messages = render(stable, inputs | fed)
         for _ in range(self._max_steps):
-            reply = unfiltered(await ctx.complete(self._request(ctx, params, messages)))
+            reply = unfiltered(await asked(ctx, spec, self._request(ctx, params, stable, messages), stable.mode))
             if not reply.tool_calls:
                 messages = (*messages, Message.of("assistant", reply.text))
                 if (outputs := _fitting(spec, reply, stable)) is not None:
@@ -68,13 +70,18 @@ class React(Runnable[..., A]):
             messages = (*messages, Message("assistant", (*thought, *reply.tool_calls)), Message("tool", results))
         return spec.answer_type.of(fed | await self._conclude(ctx, params, stable, messages), inputs=inputs)
 
-    def _request(self, ctx: Context, params: Params, messages: tuple[Message, ...]) -> Request:
-        return ctx.request(params.model or "", messages, tools=self._offered, decoding=params.decoding)
+    def _request(self, ctx: Context, params: Params, stable: Plan, messages: tuple[Message, ...]) -> Request:
+        return ctx.request(
+            params.model or "", messages, stable=len(stable.prefix), tools=self._offered, decoding=stable.decoding
+        )
 
     async def _call(self, ctx: Context, calls: Sequence[ToolCall]) -> tuple[ToolResult, ...]:
         """The calls of one turn, side by side, results in their order."""
         # the branch is taken here, in the model's order, not when its task starts
-        return tuple(await together([self._use(ctx.fork(), call) for call in calls]))
+        results = await together([self._use(ctx.fork(), call) for call in calls[:_CALLS_A_TURN]])
+        # whoever writes the reply must not start thousands of tools with it
+        said = f"not called: a turn has {_CALLS_A_TURN} calls at most"
+        return (*results, *(ToolResult(call.id, said, is_error=True) for call in calls[_CALLS_A_TURN:]))
 
     async def _use(self, ctx: Context, call: ToolCall) -> ToolResult:
         """What a tool gave. Its failure is told to the model, which may try otherwise; the record keeps it."""
@@ -91,9 +98,11 @@ class React(Runnable[..., A]):
         try:
             answer = await ctx.call(wanted, **cast("dict[str, Any]", arguments))
         except KaizenError as error:
-            return ToolResult(call.id, str(error), is_error=True)
+            if isinstance(error, Conflict) and error.detail.get("run_id") == ctx.run.run_id:
+                raise  # the run can't be resumed like this, and the model could not mend it
+            return ToolResult(call.id, _cut(str(error)), is_error=True)
         except Exception as error:  # noqa: BLE001 - a tool is foreign code; its record says how it failed
-            return ToolResult(call.id, f"{type(error).__name__}: {error}", is_error=True)
+            return ToolResult(call.id, _cut(f"{type(error).__name__}: {error}"), is_error=True)
         return ToolResult(call.id, _shown(answer.outputs))
 
     async def _conclude(
@@ -105,12 +114,13 @@ class React(Runnable[..., A]):
             request = ctx.request(
                 params.model or "",
                 messages,
+                stable=len(stable.prefix),
                 output=stable.output,
                 tools=self._offered,
                 tool_choice="none",
-                decoding=params.decoding,
+                decoding=stable.decoding,
             )
-            reply = unfiltered(await ctx.complete(request))
+            reply = unfiltered(await asked(ctx, self.spec, request, stable.mode))
             try:
                 return parse_reply(self.spec, reply, stable.mode)
             except Misfit as misfit:
@@ -132,6 +142,10 @@ def _shown(outputs: Mapping[str, Any]) -> str:
     """A tool's outputs as the model reads them: a single text as it is, anything else as JSON; cut when huge."""
     only = next(iter(outputs.values())) if len(outputs) == 1 else None
     text = only if isinstance(only, str) else dump(only if len(outputs) == 1 else outputs).decode()
+    return _cut(text)
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _RESULT_LIMIT else f"{text[:_RESULT_LIMIT]}… ({len(text)} characters in all)"
 
 

@@ -20,6 +20,7 @@ from kaizen.programs.declare import bare_type
 DECODER: Final = json.JSONDecoder()
 _OBJECT: Final = re.compile(r'\{\s*["}]')
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_MOST_OBJECTS: Final = 256
 _SHOWN_PROBLEMS: Final = 8
 
 
@@ -76,7 +77,9 @@ def _parse_json(spec: Spec, text: str) -> dict[str, Any]:
         return _validated(spec, cast("dict[str, Any]", whole))
     fitting: list[dict[str, Any]] = []
     misfit = Misfit("the answer holds no JSON object")
-    for candidate in _objects(text):
+    for number, candidate in enumerate(_objects(text), 1):
+        if number > _MOST_OBJECTS:
+            raise Misfit(f"the answer holds more than {_MOST_OBJECTS} JSON objects; write exactly one")
         try:
             fitting.append(_validated(spec, candidate))
         except Misfit as problem:
@@ -94,17 +97,14 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
     Braces of prose are passed over. What begins as an object and breaks ends the search: an object that
     stands inside it is part of another answer, not the answer.
     """
-    start = text.find("{")
-    while start >= 0:
+    end = 0
+    # not every brace is tried: a decoder's error counts the lines before it, which is quadratic in a text of braces
+    while (begun := _OBJECT.search(text, end)) is not None:
         try:
-            value, end = _STRICT.raw_decode(text, start)
+            value, end = _STRICT.raw_decode(text, begun.start())
         except (ValueError, RecursionError):
-            if _OBJECT.match(text, start):
-                return
-            end = start + 1
-        else:
-            yield value
-        start = text.find("{", end)
+            return
+        yield value
 
 
 def _parse_tags(spec: Spec, text: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any, Final
 
@@ -11,15 +12,18 @@ from kaizen.core.answer import Answer
 from kaizen.core.context import Context
 from kaizen.core.errors import ContentFiltered, OutputInvalid
 from kaizen.core.message import Message
-from kaizen.core.params import NOTHING, Params
+from kaizen.core.params import NOTHING, OutputMode, Params
 from kaizen.core.request import Reply, Request
 from kaizen.core.spec import Spec
 from kaizen.inference.streams import closing
 from kaizen.programs.parse import Misfit, parse_reply
 from kaizen.programs.partial import partial_outputs
-from kaizen.programs.render import Plan, plan, render
+from kaizen.programs.render import Plans, render
 
-_PLANS_KEPT: Final = 64
+# Partial outputs are read from all that is written so far. From this length on not after every chunk, but after each
+# 64th of the text: their cost then grows with the text, not with its square.
+_LONG: Final = 2048
+_STEP: Final = 64
 
 
 class Predict:
@@ -32,8 +36,7 @@ class Predict:
 
     def __init__(self, spec: Spec, own: Params = NOTHING) -> None:
         self.spec, self.own = spec, own
-        # by identity of the params, which the runner resolves once; holding them keeps the ids unique
-        self._plans: dict[int, tuple[Params, Plan]] = {}
+        self._plan = Plans(spec)
 
     async def __call__(self, ctx: Context, /, **inputs: Any) -> Answer:
         """Ask the model; a reply that misfits is shown back to it ``params.repairs`` times.
@@ -49,10 +52,15 @@ class Predict:
             given = inputs | fed
         params = ctx.params(spec, self.own)
         stable = self._plan(params)
-        request = ctx.request(params.model or "", render(stable, given), output=stable.output, decoding=stable.decoding)
+        request = ctx.request(
+            params.model or "",
+            render(stable, given),
+            stable=len(stable.prefix),
+            output=stable.output,
+            decoding=stable.decoding,
+        )
         for repairs_left in range(params.repairs or 0, -1, -1):
-            asked = self._streamed(ctx, request, stable) if ctx.streaming else ctx.complete(request)
-            reply = unfiltered(await asked)
+            reply = unfiltered(await asked(ctx, spec, request, stable.mode))
             try:
                 outputs = parse_reply(spec, reply, stable.mode)
             except Misfit as misfit:
@@ -64,30 +72,31 @@ class Predict:
                 return spec.answer_type.of(fed | outputs if fed else outputs, inputs=inputs)
         raise AssertionError("the loop above returns or raises")
 
-    def _plan(self, params: Params) -> Plan:
-        known = self._plans.get(id(params))
-        if known is None:
-            if len(self._plans) >= _PLANS_KEPT:
-                self._plans.clear()
-            known = self._plans[id(params)] = (params, plan(self.spec, params))
-        return known[1]
 
-    async def _streamed(self, ctx: Context, request: Request, stable: Plan) -> Reply:
-        text, shown = "", {}
-        reply: Reply | None = None
-        async with closing(ctx.stream(request)) as chunks:
-            async for chunk in chunks:
-                if chunk.reply is not None:
-                    reply = chunk.reply
-                if not chunk.text:
-                    continue
-                text += chunk.text
-                outputs = partial_outputs(self.spec, text, stable.mode)
-                if outputs != shown:
-                    shown = outputs
-                    ctx.emit(self.spec.name, outputs)
-        assert reply is not None  # noqa: S101 - the runner's streams end with a Reply or raise
-        return reply
+def asked(ctx: Context, spec: Spec, request: Request, mode: OutputMode) -> Coroutine[Any, Any, Reply]:
+    """The model's reply; its outputs are shown as they are written, if somebody reads them."""
+    return _streamed(ctx, spec, request, mode) if ctx.streaming else ctx.complete(request)
+
+
+async def _streamed(ctx: Context, spec: Spec, request: Request, mode: OutputMode) -> Reply:
+    text, shown, due = "", {}, 0
+    reply: Reply | None = None
+    async with closing(ctx.stream(request)) as chunks:
+        async for chunk in chunks:
+            if chunk.reply is not None:
+                reply = chunk.reply
+            if not chunk.text:
+                continue
+            text += chunk.text
+            if len(text) < due:
+                continue
+            due = len(text) + len(text) // _STEP if len(text) > _LONG else 0
+            outputs = partial_outputs(spec, text, mode)
+            if outputs != shown:
+                shown = outputs
+                ctx.emit(spec.name, outputs)
+    assert reply is not None  # noqa: S101 - the runner's streams end with a Reply or raise
+    return reply
 
 
 async def feed(ctx: Context, spec: Spec, inputs: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -38,6 +39,8 @@ _TYPES: Final = {
     "object": "object",
 }
 
+_PLANS_KEPT: Final = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -53,6 +56,28 @@ class Plan:
     output: OutputSchema | None
     advice: str | None
     decoding: Decoding
+
+
+class Plans:
+    """The plans of one program, made once for each set of params.
+
+    Args:
+        spec: the program's contract.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        # by identity of the params, which the runner resolves once; holding them keeps the ids unique
+        self._made: dict[int, tuple[Params, Plan]] = {}
+
+    def __call__(self, params: Params) -> Plan:
+        """The plan under these params."""
+        known = self._made.get(id(params))
+        if known is None:
+            if len(self._made) >= _PLANS_KEPT:
+                self._made.clear()
+            known = self._made[id(params)] = (params, plan(self._spec, params))
+        return known[1]
 
 
 def plan(spec: Spec, params: Params) -> Plan:
@@ -177,7 +202,8 @@ def _shown(name: str, text: str) -> str:
     """
     if len(text.splitlines()) <= 1:
         return f"{name}: {text}"
-    closed = text.replace(f"</{name}>", f"<\\/{name}>")
+    # a model takes `</ Name >` for the end as well
+    closed = re.sub(rf"<(?=\s*/\s*{name}\s*>)", r"<\\", text, flags=re.IGNORECASE)
     return f"<{name}>\n{closed}\n</{name}>"
 
 

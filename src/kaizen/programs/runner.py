@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
-from functools import reduce
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, reduce
 from typing import Any, Final, assert_never, cast
 
-from pydantic_core import to_json
+from pydantic import TypeAdapter
+from pydantic_core import PydanticSerializationError, to_json
 
 from kaizen.core.answer import Answer
 from kaizen.core.context import EVERY, Context, Program, Run
-from kaizen.core.errors import Conflict, Denied, KaizenError, ProviderError, Unavailable, note_record
+from kaizen.core.errors import Conflict, Denied, InvalidInput, KaizenError, ProviderError, Unavailable, note_record
 from kaizen.core.ids import new_id
 from kaizen.core.params import Params
 from kaizen.core.protocols import Allow, Ask, Deny, Policy, Provider, Suspended
@@ -102,7 +103,7 @@ class Runner:
         token = running.set(_Here(ctx, asyncio.current_task()))
         try:
             values = call.spec.validate_inputs(inputs)
-            call.input = self._ledger.seal(ctx.scope, dump(values))
+            call.input = self._ledger.seal(ctx.scope, _dumped(call.spec, values))
             if ctx.run.replay is not None and (kept := await self._replayed(call, values)) is not None:
                 return kept
             if self._policy is not None:
@@ -129,7 +130,8 @@ class Runner:
         if not same_program or call.input is None or record.input_digest != call.input.digest:
             raise Conflict(
                 f"step {ctx.step} of run {ctx.run.run_id} was {record.ref} with other inputs or another contract: "
-                "a resumed run has to make the same calls in the same order"
+                "a resumed run has to make the same calls in the same order",
+                detail={"run_id": ctx.run.run_id, "step": ctx.step},
             )
         data = await self._ledger.payload(ctx.scope, record.output_digest) if record.output_digest else None
         return None if data is None else call.spec.load_answer(data, values).stamped(record)
@@ -166,6 +168,8 @@ class Runner:
 
     async def complete(self, ctx: Context, request: Request) -> Reply:
         """One model call, recorded."""
+        if ctx.run.replay is not None and (kept := await self._kept_reply(ctx, request)) is not None:
+            return kept
         call = self._open_model_call(ctx, request)
         try:
             reply = await self._provider.complete(request)
@@ -179,6 +183,10 @@ class Runner:
 
     async def stream(self, ctx: Context, request: Request) -> AsyncIterator[Chunk]:
         """One streamed model call, recorded when its last chunk came, it failed or the reader left."""
+        if ctx.run.replay is not None and (kept := await self._kept_reply(ctx, request)) is not None:
+            yield Chunk(kept.text)
+            yield Chunk(reply=kept)
+            return
         call = self._open_model_call(ctx, request)
         reply: Reply | None = None
         chunks = self._provider.stream(request)
@@ -200,6 +208,24 @@ class Runner:
             if ctx.record_id is None:
                 await self._settle(ctx)
 
+    async def _kept_reply(self, ctx: Context, request: Request) -> Reply | None:
+        """What this run was answered at this step already, if it asked the very same.
+
+        A request that differs is asked, not refused: prompt, model and settings may change from one try to the next,
+        and since only the same request gets a kept reply, no two steps can be mixed up.
+        """
+        record = (ctx.run.replay or {}).get(ctx.step)
+        if record is None or record.kind != "model" or record.output_digest is None:
+            return None
+        if record.input_digest != self._ledger.seal_request(ctx.scope, request)[0].digest:
+            return None
+        data = await self._ledger.payload(ctx.scope, record.output_digest)
+        if data is None:
+            return None
+        # its tokens were counted, and paid, by the try that has the record
+        ctx.tally.model, ctx.tally.tier = record.model, "step"
+        return replace(_replies().validate_json(data), tier="step")
+
     def _open_model_call(self, ctx: Context, request: Request) -> _ModelCall:
         ctx.check_deadline()
         if ctx.budget is not None:
@@ -208,7 +234,7 @@ class Runner:
 
     def _close_model_call(self, call: _ModelCall, reply: Reply | None, error: BaseException | None) -> None:
         ctx = call.ctx
-        sent = self._ledger.seal(ctx.scope, _request_json(call.request))
+        sent = self._ledger.seal_request(ctx.scope, call.request)
         got = None
         if reply is not None:
             ctx.tally.add_reply(reply)
@@ -217,10 +243,10 @@ class Runner:
             got = self._ledger.seal(ctx.scope, to_json(reply))
         else:
             ctx.tally.add_failure(_attempts(error))
-        record = call.record(reply, error, sent.digest, got.digest if got else None)
-        self._defer(ctx, record, [sent] if got is None else [sent, got])
+        record = call.record(reply, error, sent[0].digest, got.digest if got else None)
+        self._defer(ctx, record, sent if got is None else (*sent, got))
 
-    def _defer(self, ctx: Context, record: Record, payloads: list[Payload]) -> None:
+    def _defer(self, ctx: Context, record: Record, payloads: Sequence[Payload]) -> None:
         """Let the record go with its program's, in one append, if that comes before the loop turns; else alone.
 
         A leaf program parses the reply without yielding, so its model call and its own record are one
@@ -296,6 +322,24 @@ class Runner:
         return known[1]
 
 
+@cache
+def _replies() -> TypeAdapter[Reply]:
+    return TypeAdapter(Reply)
+
+
+def _dumped(spec: Spec, values: Mapping[str, Any]) -> bytes:
+    """Inputs as records keep them.
+
+    Raises:
+        InvalidInput: if one is nested too deep, or holds half a character or an object that JSON has no form for.
+    """
+    try:
+        return dump(values)
+    except PydanticSerializationError as error:
+        rule = f"an input can't be written as JSON: {error}"
+        raise InvalidInput(f"{spec.name}: {rule}", rules=rule, detail={"program": spec.name}) from None
+
+
 def _owner(ctx: Context) -> str:
     """Whose pending records a model call's belong to: its program call's, or its run's outside any program."""
     return ctx.record_id or f"run {ctx.run.run_id}"
@@ -305,21 +349,6 @@ def _attempts(error: BaseException | None) -> int:
     """How often a provider was asked before this error; 0 where nobody can tell."""
     attempts = error.detail.get("attempts", 1) if isinstance(error, ProviderError) else 0
     return attempts if isinstance(attempts, int) else 1
-
-
-def _request_json(request: Request) -> bytes:
-    """What was asked, without scope and deadline, which are the record's."""
-    return to_json(
-        {
-            "model": request.model,
-            "messages": request.messages,
-            "output": request.output,
-            "tools": request.tools,
-            "tool_choice": request.tool_choice,
-            "decoding": request.decoding,
-            "top_logprobs": request.top_logprobs,
-        }
-    )
 
 
 def _ending(error: BaseException | None) -> tuple[Status, str | None, str | None]:

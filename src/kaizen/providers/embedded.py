@@ -127,8 +127,10 @@ class EmbeddedProvider:
                 return failure
             case ValueError():
                 # its word for a body it can't read
+                said = self._origin.clean(str(failure))
                 return ProviderError(
-                    f"{self._name} refused the request for {ref}: {failure}", provider=self._name, model=ref
+                    f"{self._name} refused the request for {ref}", said=said, provider=self._name, model=ref
                 )
             case _:
-                return Unavailable(f"{self._name} failed on {ref}: {failure}", provider=self._name, model=ref)
+                said = self._origin.clean(str(failure))
+                return Unavailable(f"{self._name} failed on {ref}", said=said, provider=self._name, model=ref)

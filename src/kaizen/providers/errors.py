@@ -21,6 +21,7 @@ from kaizen.core.errors import (
 )
 
 _SHOWN: Final = 300
+_CREDENTIALS: Final = re.compile(r"(?<=//)[^/\s]*@")
 
 _CONTEXT_CODES: Final = frozenset({"context_length_exceeded", "exceed_context_size_error", "request_too_large"})
 # OpenAI and vLLM, Anthropic, llama.cpp, in this order; they change their codes more often than their words.
@@ -125,9 +126,9 @@ class Origin:
 
     def filtered(self, model: str, what: str) -> ContentFiltered:
         """The error for an answer that the provider withheld: ``what`` gives its reason, if it gave one."""
-        reason = f": {self.clean(what)}" if what else ""
         return ContentFiltered(
-            f"{self.name} ({model}) withheld the answer on grounds of content{reason}",
+            f"{self.name} ({model}) withheld the answer on grounds of content",
+            said=self.clean(what),
             provider=self.name,
             model=model,
         )
@@ -137,12 +138,13 @@ class Origin:
         return Timeout(f"{self.name} ({model}): {what}", provider=self.name, model=model)
 
     def clean(self, text: str) -> str:
-        """One line without the key, whatever the far side echoed, cut to 300 characters."""
+        """One line without key, passwords in addresses and terminal controls, cut to 300 characters."""
         # The key goes first: cutting first could leave a part of it that is no longer found.
         if self.key is not None and (key := self.key.reveal()):
             text = text.replace(key, "***")
-        text = " ".join(text.split())
-        return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+        text = " ".join(_CREDENTIALS.sub("***@", text).split())
+        text = text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+        return "".join(char for char in text if char.isprintable())
 
     def _error(
         self,
@@ -162,9 +164,9 @@ class Origin:
             hint = " (no key is set for this provider)"
         elif 300 <= status < 400:
             hint = " (a redirect, which is not followed: check base_url)"
-        said = f": {self.clean(message)}" if message.strip() else ""
         return kind(
-            f"{self.name} {self.clean(what)}{said}{hint}",
+            f"{self.name} {self.clean(what)}{hint}",
+            said=self.clean(message),
             provider=self.name,
             model=model,
             upstream_status=upstream_status,
@@ -186,7 +188,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return wait if value else None
     try:
         until = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if until.tzinfo is None:
         until = until.replace(tzinfo=UTC)

@@ -30,6 +30,8 @@ from kaizen.providers.sse import EventDecoder, EventTooLong
 _ERROR_BODY: Final = 64 * 1024
 # Seconds to wait for the end of a stream whose answer is whole, so that its connection can be used again.
 _DRAIN: Final = 0.05
+# What a whole stream may hold, in times the limit of one event: far more than any answer, and not all memory.
+_STREAM: Final = 8
 # From this size on aiohttp warns of bytes as a body, since it writes them at once; a file it writes in pieces.
 _LARGE_BODY: Final = 1024 * 1024
 
@@ -46,8 +48,9 @@ class TransportSettings:
             smaller of 1,000 and half the process's limit of open files.
         connect_timeout: seconds to make a connection.
         answer_timeout: seconds to wait for an answer that is not streamed; the model writes all of it meanwhile.
+            Then as long again for the rest of a body that did not come with its head.
         idle_timeout: seconds to wait for the next piece of a stream.
-        max_body: the most bytes of an answer, or of one event of a stream.
+        max_body: the most bytes of an answer, or of one event of a stream; a stream may have eight times that in all.
         proxy: address of an HTTP proxy, or None. It may hold a password, so it is not shown.
     """
 
@@ -118,12 +121,13 @@ class HttpTransport:
         settings: limits.
 
     Raises:
-        ConfigError: if ``base_url`` or a header can't be used.
+        ConfigError: if ``base_url``, a header or the proxy can't be used.
     """
 
     def __init__(self, base_url: str, headers: Mapping[str, str], origin: Origin, settings: TransportSettings) -> None:
         self._url = _checked_url(base_url, origin)
         self._headers = _checked_headers(headers, origin)
+        _check_proxy(settings.proxy, origin)
         self._urls: dict[str, URL] = {}
         self._origin = origin
         self._settings = settings
@@ -197,6 +201,11 @@ class HttpTransport:
         return self._origin
 
     @property
+    def answer_timeout(self) -> float:
+        """Seconds that reading an answer may take."""
+        return self._settings.answer_timeout
+
+    @property
     def max_body(self) -> int:
         """The most bytes of an answer or an event."""
         return self._settings.max_body
@@ -215,6 +224,7 @@ class HttpAnswer:
         self._gate: Gate | None = None
         self._response: aiohttp.ClientResponse | None = None
         self._decoder: EventDecoder | None = None
+        self._streamed = 0
         self.status = 0
         self.headers: Mapping[str, str] = {}
 
@@ -242,7 +252,7 @@ class HttpAnswer:
             Unavailable: if it is longer than the limit or breaks off. Timeout: if it does not come in time.
         """
         # a short answer has come with its head: nothing to wait for, so no deadline to watch
-        return await (self._read() if self._opened.content.is_eof() else self._in_time(self._read()))
+        return await (self._read() if self._opened.content.is_eof() else self._in_time(self._read_on()))
 
     async def events(self) -> list[bytes] | None:
         """The data of the next events (none to many), or None at the end of the stream.
@@ -256,10 +266,14 @@ class HttpAnswer:
         if response.content.at_eof():
             return None
         chunk = await self._in_time(response.content.readany())
+        self._streamed += len(chunk)
         try:
-            return self._decoder.feed(chunk) if chunk else self._decoder.close()
+            events = self._decoder.feed(chunk) if chunk else self._decoder.close()
         except EventTooLong:
-            raise self._too_long("an event") from None
+            raise self._too_long("an event", self._transport.max_body) from None
+        if self._streamed > _STREAM * self._transport.max_body:
+            raise self._too_long("the stream", _STREAM * self._transport.max_body)
+        return events
 
     async def drain(self) -> None:
         """Wait a moment for the end of the stream: only then can the connection be used again."""
@@ -293,6 +307,14 @@ class HttpAnswer:
             self._gate.leave()
             self._gate = None
 
+    async def _read_on(self) -> bytes:
+        """``_read``, for at most ``answer_timeout`` in all: that of a socket begins anew with every byte."""
+        try:
+            async with asyncio.timeout(self._transport.answer_timeout):
+                return await self._read()
+        except TimeoutError:
+            raise self._transport.origin.late(self._model, "the answer did not end in time (answer_timeout)") from None
+
     async def _read(self) -> bytes:
         response = self._opened
         limit = self._transport.max_body
@@ -302,10 +324,10 @@ class HttpAnswer:
         if length is not None and length <= limit and "content-encoding" not in response.headers:
             return await response.read()  # cheaper than in pieces
         if length is not None and length > limit:
-            raise self._too_long("the answer")
+            raise self._too_long("the answer", limit)
         body = await _first(response.content, limit + 1)
         if len(body) > limit:
-            raise self._too_long("the answer")
+            raise self._too_long("the answer", limit)
         return body
 
     async def _in_time(self, step: Awaitable[T]) -> T:
@@ -334,10 +356,10 @@ class HttpAnswer:
     def _passed(self) -> ProviderError:
         return self._transport.origin.late(self._model, "the call's deadline has passed")
 
-    def _too_long(self, what: str) -> ProviderError:
+    def _too_long(self, what: str, limit: int) -> ProviderError:
         origin = self._transport.origin
         return Unavailable(
-            f"{origin.name} ({self._model}): {what} is longer than the limit of {self._transport.max_body} bytes",
+            f"{origin.name} ({self._model}): {what} is longer than the limit of {limit} bytes",
             provider=origin.name,
             model=self._model,
             retryable=False,
@@ -396,6 +418,21 @@ def _checked_url(base_url: str, origin: Origin) -> URL:
         # it would be shown wherever the address is
         raise ConfigError(f"providers.{origin.name}.base_url holds a user or password: use api_key_env")
     return url
+
+
+def _check_proxy(proxy: str | None, origin: Origin) -> None:
+    """Here, since aiohttp's own errors show the address with its password."""
+    if proxy is None:
+        return
+    try:
+        url = URL(proxy)
+    except ValueError:
+        url = URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ConfigError(
+            f"the proxy for providers.{origin.name} (its own, or that of a variable such as HTTPS_PROXY) is no http or "
+            "https address"
+        )
 
 
 def _checked_headers(headers: Mapping[str, str], origin: Origin) -> Mapping[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final, assert_never
 
@@ -21,6 +22,12 @@ _ANSWER: Final = '{"answer":'
 _TOOLS: Final = (
     'You can call tools. To call one, write {"tool": its name, "arguments": {...}}. '
     'To answer, write {"answer": your answer}. The tools:'
+)
+# What chat templates mark turns with: ChatML and its many relatives (<|im_end|>, <|eot_id|>, <turn|>, DeepSeek's wide
+# bars), Llama 2 and Mistral (</s>, [INST]), Gemma (<end_of_turn>), Cohere (<EOS_TOKEN>).
+_MARKS: Final = re.compile(
+    r"<(?=[|\uff5c]|\w{1,40}[|\uff5c]>|/?(?:s|bos|eos|(?:start|end)_of_(?:turn|text)|[A-Z_]{1,40}_TOKEN)>|</?SYS>>)"
+    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT)\])"
 )
 
 
@@ -169,10 +176,20 @@ def _turns(request: Request, tools: tuple[ToolSpec, ...]) -> Iterator[tuple[str,
     """The conversation as role and text. Only system, user and assistant: other roles are not in every template."""
     names: dict[str, str] = {}
     if tools:
-        yield "system", "\n".join([_TOOLS, *(_described(tool) for tool in tools)])
+        yield "system", _unmarked("\n".join([_TOOLS, *(_described(tool) for tool in tools)]))
     for message in request.messages:
         role = "user" if message.role == "tool" else message.role
-        yield role, "\n".join(_texts(message, names, request.model))
+        yield role, _unmarked("\n".join(_texts(message, names, request.model)))
+
+
+def _unmarked(text: str) -> str:
+    """A text that can't end its turn.
+
+    llama.cpp reads the marks of turns wherever they stand in the rendered prompt, so that a customer's
+    ``<|im_end|>`` would be the end of the customer's message, and what follows another speaker's. With a
+    backslash inside, a mark is letters like any other.
+    """
+    return _MARKS.sub(r"\g<0>\\", text)
 
 
 def _texts(message: Message, names: dict[str, str], ref: str) -> Iterator[str]:

@@ -21,7 +21,7 @@ class EventDecoder:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._tail = b""
+        self._tail = bytearray()  # grows in place: a long line may come in thousands of pieces
         self._data: list[bytes] = []
         self._size = 0
 
@@ -31,12 +31,16 @@ class EventDecoder:
         Raises:
             EventTooLong: when an event passes the limit.
         """
-        lines = (self._tail + chunk).splitlines(keepends=True)
-        # A line without its end waits for it, and so does one that ends in CR: an LF may follow that belongs to it.
-        self._tail = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
         events: list[bytes] = []
-        for line in lines:
-            self._line(line, events)
+        held = self._tail
+        if held and b"\n" not in chunk and b"\r" not in chunk and not held.endswith(b"\r"):
+            held += chunk
+        else:
+            lines = (bytes(held + chunk) if held else chunk).splitlines(keepends=True)
+            # A line without its end waits for it, and so does one that ends in CR: an LF may follow that belongs to it.
+            self._tail = bytearray(lines.pop() if lines and not lines[-1].endswith(b"\n") else b"")
+            for line in lines:
+                self._line(line, events)
         if self._size + len(self._tail) > self._limit:
             raise EventTooLong
         return events
@@ -48,9 +52,9 @@ class EventDecoder:
         it knows by its contents whether the answer is whole.
         """
         events: list[bytes] = []
-        self._line(self._tail, events)
+        self._line(bytes(self._tail), events)
         self._line(b"", events)
-        self._tail = b""
+        self._tail = bytearray()
         return events
 
     def _line(self, line: bytes, events: list[bytes]) -> None:
@@ -58,7 +62,7 @@ class EventDecoder:
         if line.startswith(b"data:"):
             value = line[6:] if line[5:6] == b" " else line[5:]
             self._data.append(value)
-            self._size += len(value)
+            self._size += len(value) + 1  # and the LF that joins it to the next: empty lines have a size too
             if self._size > self._limit:
                 raise EventTooLong
         elif not line and self._data:

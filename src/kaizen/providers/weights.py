@@ -62,24 +62,16 @@ PINNED: Final[Mapping[str, Weights]] = {
 """The models that ``kaizen models pull`` can bring, by the second part of their ref."""
 
 
-def find_weights(name: str, data_home: Path, *, named: Path | None = None) -> Path | None:
+def find_weights(name: str, data_home: Path) -> Path | None:
     """The GGUF file of a model, or None where there is none.
 
-    It is looked for at the path the settings name, in the installed package that carries it, and among what was
-    pulled, in this order.
+    It is looked for in the installed package that carries it, then among what was pulled. A path in the settings goes
+    before both, see ``kaizen.app``.
 
     Args:
         name: the model, the second part of its ref.
         data_home: the user's data folder.
-        named: the path the settings give for this model, if they do.
-
-    Raises:
-        ConfigError: if the settings name a file that does not exist.
     """
-    if named is not None:
-        if not named.is_file():
-            raise ConfigError(f"the settings name {named} for embedded model {name}: there is no such file")
-        return named
     pulled = _pulled(name, data_home)
     if (weights := PINNED.get(name)) and (package := importlib.util.find_spec(weights.module)):
         for folder in package.submodule_search_locations or ():

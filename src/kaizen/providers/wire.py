@@ -18,6 +18,7 @@ from kaizen.providers.http import HttpAnswer, HttpTransport
 
 _CHARACTERS_A_TOKEN: Final = 4
 _MEMO_SIZE: Final = 256
+_MOST_TOKENS: Final = 2**40
 _MISSHAPEN: Final = (KeyError, IndexError, TypeError, AttributeError, ValueError)
 
 K = TypeVar("K")
@@ -102,7 +103,7 @@ class WireProvider:
         if answer.status != 200:
             raise self._origin.answered(request.model, answer.status, answer.headers, data)
         try:
-            return self._wire.decode(from_json(data), request)
+            return _sound(self._wire.decode(from_json(data), request))
         except _MISSHAPEN:
             raise self._misshapen(request, answer, data) from None
 
@@ -139,13 +140,13 @@ class WireProvider:
 
     def _fed(self, reading: Reading, data: bytes, request: Request) -> str:
         try:
-            return reading.feed(from_json(data))
+            return _text(reading.feed(from_json(data)))
         except _MISSHAPEN:
             raise self._origin.broken(request.model, "sent an event that can't be read") from None
 
     def _ended(self, reading: Reading, request: Request) -> Reply:
         try:
-            return reading.reply()
+            return _sound(reading.reply())
         except _MISSHAPEN:
             raise self._origin.broken(request.model, "the streamed answer can't be read") from None
 
@@ -235,6 +236,32 @@ def count(usage: Mapping[str, Any], *path: str) -> int:
     for name in path:
         value = value.get(name) or {}
     return value or 0
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("text is wanted")
+    return value
+
+
+def _sound(reply: Reply) -> Reply:
+    """The same reply.
+
+    Raises:
+        TypeError: if its text or a call is no text.
+        ValueError: if a count can't be one: NaN or a negative one would lift every budget.
+    """
+    _text(reply.text)
+    for call in reply.tool_calls:
+        for value in (call.id, call.name, call.arguments):
+            _text(value)
+    usage = reply.usage
+    parts = (usage.tokens_cached, usage.tokens_cache_write, usage.tokens_reasoning)
+    if not all(
+        type(number) is int and 0 <= number <= _MOST_TOKENS for number in (usage.tokens_in, usage.tokens_out, *parts)
+    ):
+        raise ValueError("a count of tokens is wanted")
+    return reply
 
 
 def estimated(request: Request, reply: str) -> Usage:

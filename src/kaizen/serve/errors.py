@@ -80,4 +80,6 @@ def one_line(error: BaseException) -> str:
             text = str(error)
         case _:
             text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return re.sub(r"\s*\n\s*", " ", text.strip())
+    text = re.sub(r"\s*\n\s*", " ", text.strip())
+    # what a server or a file said may hold a terminal's control sequences
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

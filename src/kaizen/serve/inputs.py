@@ -39,7 +39,7 @@ class TextReader:
             return text
         try:
             return from_json(text, allow_inf_nan=False)
-        except ValueError:
+        except (ValueError, TypeError):  # the latter for bytes of the command line that are no UTF-8
             if "string" in kinds:
                 return text
         wanted = " or ".join(sorted(kinds))

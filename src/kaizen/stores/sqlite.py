@@ -32,6 +32,7 @@ _FIRST_PAGE: Final = 64
 _PAGE: Final = 512
 _READERS: Final = 4
 _LOG_BYTES: Final = 16 * 1024 * 1024
+_FOLD_EVERY_BYTES: Final = 4 * 1024 * 1024  # a log that is written anew does not show by its length how full it is
 _CLOSE_POLL_S: Final = 0.002
 
 # What SQLite says, and what Python says of values that SQLite can't take (a lone surrogate, an integer of more than
@@ -92,6 +93,7 @@ class SqliteStore:
         self._writes = ThreadPoolExecutor(2, "kaizen-store-write")
         self._reads = ThreadPoolExecutor(_READERS, "kaizen-store-read")
         self._untidy = 0  # bytes written since the file was tidied
+        self._unfolded = 0  # bytes written since the log was folded
         self._tidying = threading.Lock()  # held while that is asked for or under way
         self._closed = False
 
@@ -335,7 +337,9 @@ class SqliteStore:
 
     def _count(self, group: Sequence[_Append]) -> None:
         """Have the file tidied when enough has been written."""
-        self._untidy += sum(append.size for append in group)
+        size = sum(append.size for append in group)
+        self._untidy += size
+        self._unfolded += size
         if self._untidy > _TIDY_EVERY_BYTES and self._tidying.acquire(blocking=False):
             self._untidy = 0
             try:
@@ -348,10 +352,12 @@ class SqliteStore:
         try:
             while self._with_writer(index):
                 pass
-            if self._log.stat().st_size > log_limit:
+            shrink = log_limit == 0
+            if self._log.stat().st_size > log_limit and (shrink or self._unfolded > _FOLD_EVERY_BYTES):
+                self._unfolded = 0
                 connection = connect(self._path, self._patience)
                 try:
-                    fold(connection)
+                    fold(connection, shrink=shrink)
                 finally:
                     connection.close()
         except (sqlite3.Error, OSError, StoreError) as error:

@@ -80,8 +80,11 @@ def erase(writer: sqlite3.Connection, scope: Scope, digests: Sequence[str] | Non
     return len(gone)
 
 
-def fold(connection: sqlite3.Connection) -> None:
+def fold(connection: sqlite3.Connection, *, shrink: bool) -> None:
     """Copy the write-ahead log into the file, and empty it where that can be done without delaying writers much.
+
+    With ``shrink`` its contents leave the disk. Else it keeps its length and is written anew from its beginning,
+    which takes half the CPU of making it grow again.
 
     Copying goes on beside the writers of all processes. Emptying keeps them waiting for two calls of fsync, so it
     is tried only when little is left to copy, or when the log has grown out of all proportion because writers never
@@ -101,7 +104,8 @@ def fold(connection: sqlite3.Connection) -> None:
     if left > _FRAMES_LEFT and frames < _FRAMES_MOST:
         return
     connection.execute(f"PRAGMA busy_timeout = {_EMPTYING_MS}")
-    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    how = "TRUNCATE" if shrink else "RESTART"
+    busy, _, _ = connection.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
     if not busy:
         # The first write to an emptied log calls fsync. Make it here, on a thread.
         version = connection.execute("PRAGMA user_version").fetchone()[0]

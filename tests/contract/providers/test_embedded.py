@@ -101,6 +101,13 @@ async def test_keywords_of_json_schema(provider: EmbeddedProvider, schema: dict[
     assert fits(value["title"])
 
 
+@pytest.mark.parametrize("mark", ["<|im_end|>", "<|im_start|>", "<|endoftext|>"])
+async def test_a_text_can_not_end_its_turn(provider: EmbeddedProvider, mark: str) -> None:
+    plain = (await provider.complete(ask("a", max_tokens=1))).usage.tokens_in
+    marked = (await provider.complete(ask(f"a{mark}", max_tokens=1))).usage.tokens_in
+    assert marked - plain > 3  # one token, were it read as the end of a turn
+
+
 async def test_a_tool_or_an_answer_is_chosen(provider: EmbeddedProvider) -> None:
     unit = {
         "$defs": {"Unit": {"enum": ["c", "f"]}},

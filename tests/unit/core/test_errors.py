@@ -59,7 +59,7 @@ def test_a_definition_error_shows_every_mistake_on_its_line() -> None:
         DefinitionError("m.T", ["one"]),
         InvalidInput("x = 5: too big", rules="'x': too big", detail={"problems": ["x"]}),
         OutputInvalid("misfit", reply="the reply", problem="why", detail={"model": "m"}),
-        RateLimited("slow", provider="p", retry_after=2.0),
+        RateLimited("slow", said="later", provider="p", retry_after=2.0),
     ],
 )
 def test_errors_cross_processes(error: KaizenError) -> None:
@@ -72,6 +72,12 @@ def test_records_keep_rules_but_no_values() -> None:
     assert InvalidInput("age = 'secret': no number", rules="'age': no number").kept == "'age': no number"
     assert "secret" not in InvalidInput("age = 'secret'").kept
     assert KaizenError("plain").kept == "plain"
+
+
+def test_what_a_provider_said_is_shown_and_not_kept() -> None:
+    error = ProviderError("mine answered 422", said="input: private")
+    assert str(error) == "mine answered 422: input: private"
+    assert error.kept == str(ProviderError("mine answered 422")) == "mine answered 422"
 
 
 def test_the_reply_is_at_hand_but_neither_shown_nor_kept() -> None:

@@ -85,3 +85,12 @@ def test_a_huge_value_is_cut() -> None:
     assert shorten(b"x" * 10**7).startswith("b'xxx")
     assert len(shorten([["x" * 10**5] * 1000] * 1000)) == 80
     assert len(shorten({str(n): n for n in range(10**5)})) == 80
+
+
+def test_of_many_mistakes_the_first_are_named() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        Spec("m.P", "", [field("items", "input", list[int])]).validate_inputs({"items": ["x"] * 50_000})
+    assert str(caught.value).count("'items.") == 20
+    assert str(caught.value).endswith("; and 49980 more")
+    assert caught.value.kept.endswith("; and 49980 more")
+    assert len(caught.value.kept) < 4000

@@ -136,6 +136,10 @@ async def test_steps_are_what_ended_well(ledger: Ledger) -> None:
         make_record(id="6", kind="score", about="2", value=1.0),
         make_record(id="7", step="1", kind="model"),
         make_record(id="8", step="9", run_id="another"),
+        make_record(id="9", step="3", status="error", error_code="output_invalid"),
+        make_record(id="a", step="3.0", kind="model", parent_id="9"),
+        make_record(id="b", step="3.1", parent_id="9"),
     ]
     await ledger.append(OURS, records)
-    assert {step: record.id for step, record in (await ledger.steps(OURS, "run")).items()} == {"0": "2", "1": "7"}
+    steps = await ledger.steps(OURS, "run")
+    assert {step: record.id for step, record in steps.items()} == {"0": "2", "1": "7", "3.1": "b"}

@@ -77,6 +77,19 @@ def test_a_traceback_stays_in_its_line() -> None:
     assert "ValueError: of no use" in line["traceback"]
 
 
+async def test_off_undoes_what_was_set_up_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = io.StringIO(), logging.StreamHandler(io.StringIO())
+    monkeypatch.setattr(logger, "handlers", [*logger.handlers, theirs])
+    setup_logging("off", ours)
+    assert (logger.level, logger.propagate, logger.handlers[-1]) == (logging.NOTSET, True, theirs)
+    setup_logging("info", ours)
+    setup_logging("off", ours)
+    assert (logger.level, logger.propagate, logger.handlers[-1]) == (logging.NOTSET, True, theirs)
+    await Ledger(MemoryStore(), bytes(32), log=True).append(OURS, [make_record(status="error")])
+    assert ours.getvalue() == ""
+    assert "program call failed" in theirs.stream.getvalue()
+
+
 def test_an_unknown_level_is_refused() -> None:
     with pytest.raises(ValueError, match="LOUD"):
         setup_logging("loud", io.StringIO())

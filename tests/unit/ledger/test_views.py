@@ -6,6 +6,7 @@ import json
 import math
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from kaizen.core.protocols import Store
 from kaizen.core.record import Payload, Record, RecordQuery
 from kaizen.core.scope import LOCAL
 from kaizen.ledger import views
+from kaizen.ledger.ledger import Ledger
 from kaizen.ledger.views import Histogram, Stat, export, stats
 from kaizen.stores.memory import MemoryStore
 from kaizen.testing.store_suite import OURS, full_record, make_record
@@ -71,6 +73,21 @@ async def test_calls_by_program(store: Store) -> None:
     assert await stats(store, LOCAL, "program") == []
 
 
+@pytest.mark.parametrize(
+    ("values", "unknown"),
+    [
+        ({"model_calls": 1, "attempts": 1}, True),
+        ({"model_calls": 1, "attempts": 1, "cost_usd": 0.0}, False),
+        ({"model_calls": 1, "attempts": 3, "status": "error"}, True),
+        ({"model_calls": 1, "attempts": 0, "status": "error"}, False),  # no key, or no such provider
+        ({"model_calls": 1, "attempts": 0, "status": "cancelled"}, True),
+        ({"model_calls": 0}, False),
+    ],
+)
+def test_a_call_that_may_have_cost_something(values: dict[str, Any], unknown: bool) -> None:
+    assert views.is_unpriced(make_record(**values)) is unknown
+
+
 async def test_each_grouping(store: Store) -> None:
     root = make_record(id="1", ref="a", params="p1", started_at=0.0, tokens_in=5)
     records = [
@@ -120,7 +137,7 @@ async def test_export_gives_lines_of_json(store: Store) -> None:
         Payload("text", b"\xffno json"),
     ]
     await store.append(OURS, [full, plain], payloads)
-    lines = [line async for line in export(store, OURS)]
+    lines = [line async for line in export(Ledger(store, bytes(32)), OURS)]
     assert all(line.endswith(b"\n") and line.count(b"\n") == 1 for line in lines)
     first, second = map(json.loads, lines)
     assert first == views.as_json(full)
@@ -128,7 +145,7 @@ async def test_export_gives_lines_of_json(store: Store) -> None:
     assert first["error"] == full.error
     assert second["value"] is None
     assert "input" not in first
-    first, second = [json.loads(line) async for line in export(store, OURS, with_payloads=True)]
+    first, second = [json.loads(line) async for line in export(Ledger(store, bytes(32)), OURS, with_payloads=True)]
     assert (first["input"], first["output"]) == ({"message": "日本 \u2028"}, None)
     assert (second["input"], second["output"]) == ("\ufffdno json", None)
-    assert [line async for line in export(store, OURS, RecordQuery(kind="score"))] == []
+    assert [line async for line in export(Ledger(store, bytes(32)), OURS, RecordQuery(kind="score"))] == []

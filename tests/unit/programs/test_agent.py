@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kaizen import react, tool
-from kaizen.core.errors import ContentFiltered, DefinitionError, OutputInvalid
+from kaizen import Partial, react, tool
+from kaizen.core.errors import Conflict, ContentFiltered, DefinitionError, OutputInvalid, Unavailable
 from kaizen.core.message import ToolCall, ToolResult
 from kaizen.core.protocols import Ask, Suspended
 from kaizen.core.request import Reply
@@ -102,6 +102,52 @@ async def test_a_failure_is_told_to_the_model(house: Open, call: Any, said: str)
     (result,) = results(here, 1)
     assert result.is_error
     assert said in result.content
+
+
+@pytest.mark.parametrize("replies", [[GOOD], ["It is the cards team.", GOOD]])
+async def test_its_answer_streams(house: Open, replies: list[str]) -> None:
+    house([wish(("lookup", {"name": "ann"}), text="hm"), *replies])
+    *partials, answer = [item async for item in agent.stream(message="x")]
+    assert [partial.outputs for partial in partials if isinstance(partial, Partial)] == [
+        {"team": "cards"},
+        {"team": "cards", "urgency": 2},
+    ]
+    assert {partial.ref for partial in partials if isinstance(partial, Partial)} == {agent.spec.name}
+    assert isinstance(answer, Triage)
+    assert answer.record.model_calls == 1 + len(replies)
+
+
+async def test_a_resumed_agent_goes_on_with_the_turns_it_has(house: Open) -> None:
+    here = house([wish(("lookup", {"name": "ann"}), ("total", {"numbers": [1]})), Unavailable("gone"), GOOD])
+    with pytest.raises(Unavailable):
+        await here.app.start(agent, {"message": "x"}, run_id="run-1")
+    answer = await here.app.start(agent, {"message": "x"}, run_id="run-1")
+    assert not isinstance(answer, Suspended)
+    assert (answer.outputs["team"], here.calls) == ("cards", 3)
+    assert [result.content for result in results(here, 2)] == ["ann", "1"]
+    assert len(await here.records(ref=lookup.spec.name)) == 1
+    assert (answer.record.model_calls, answer.record.cache_tier) == (1, "model")
+
+
+async def test_a_resumed_agent_that_calls_otherwise_is_a_conflict(house: Open) -> None:
+    here = house([wish(("lookup", {"name": "ann"})), Unavailable("gone"), wish(("lookup", {"name": "bob"}))])
+    with pytest.raises(Unavailable):
+        await here.app.start(agent, {"message": "x"}, run_id="run-1")
+    (asked,) = await here.records(kind="model", status="ok")
+    await here.app.ledger.erase(here.app.scope, [str(asked.output_digest)])
+    with pytest.raises(Conflict, match=r"step 0\.1\.0 of run run-1"):
+        await here.app.start(agent, {"message": "x"}, run_id="run-1")
+
+
+async def test_a_conflict_of_the_tools_own_is_told_to_the_model(house: Open) -> None:
+    @tool
+    async def reserve(name: str) -> str:
+        """Reserve a name."""
+        raise Conflict(f"{name} is taken")
+
+    here = house([wish(("reserve", {"name": "ann"})), GOOD])
+    await react(Triage, tools=[reserve])(message="x")
+    assert [result.content for result in results(here, 1)] == ["ann is taken"]
 
 
 async def test_a_failed_tool_is_on_record_without_its_words(house: Open) -> None:
@@ -208,3 +254,26 @@ def test_a_plain_function_with_a_docstring_is_a_tool() -> None:
     assert [(one.name, one.description) for one in agent._offered] == [("weather", "Tell the weather of a city.")]
     with pytest.raises(DefinitionError, match="a tool needs a docstring"):
         react(Triage, [silent])
+
+
+async def test_one_turn_can_not_start_thousands_of_tools(house: Open) -> None:
+    here = house([wish(*[("lookup", {"name": "ann"})] * 1000), GOOD])
+    await agent(message="x")
+    told = results(here, 1)
+    assert [result.is_error for result in told] == [False] * 64 + [True] * 936
+    assert told[-1] == ToolResult("id999", "not called: a turn has 64 calls at most", is_error=True)
+    assert len(await here.records(ref=lookup.spec.name)) == 64
+
+
+@tool
+def verbose(word: str) -> str:
+    """Fail at length."""
+    raise ValueError(word * 100_000)
+
+
+async def test_a_failure_told_at_length_is_cut(house: Open) -> None:
+    here = house([wish(("verbose", {"word": "a"})), GOOD])
+    await react(Triage, tools=[verbose])(message="x")
+    (told,) = results(here, 1)
+    assert told.content.startswith("ValueError: aaa")
+    assert len(told.content) < 21_000

@@ -114,6 +114,11 @@ def test_all_mistakes_come_at_once() -> None:
     assert len(found) == 8
 
 
+def test_an_output_with_a_mistake_is_an_output() -> None:
+    (mistake,) = mistakes({"answer": ("Later", context.output())})
+    assert mistake.startswith("field 'answer' refers to 'Later'")
+
+
 def test_a_field_without_type_is_told_how_to_write_it() -> None:
     assert mistakes(OUT, {"x": context.input()}) == ("field 'x' has no type: write `x: str = context.input(...)`",)
 

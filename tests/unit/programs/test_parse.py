@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import datetime
 from typing import Any, Literal
 
@@ -203,3 +204,18 @@ def test_any_text_is_a_misfit_or_an_answer(text: str) -> None:
             assert misfit.problem  # noqa: PT017 - either is right
         else:
             assert values["team"] in text
+
+
+@pytest.mark.parametrize("brace", ["{x", "{}", "{\n", '{"', "{{"])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_reply_of_braces_costs_time_by_its_length_only(brace: str, mode: OutputMode) -> None:
+    began = time.process_time()
+    with pytest.raises(Misfit):
+        parse(SPEC, brace * 300_000, mode)
+    assert time.process_time() - began < 2  # more than half a minute where each brace was tried
+
+
+def test_an_answer_among_too_many_objects_is_not_looked_for() -> None:
+    assert parse(SPEC, "so: " + "{} " * 255 + GOOD, "json") == VALUES
+    with pytest.raises(Misfit, match="more than 256 JSON objects"):
+        parse(SPEC, "so: " + "{} " * 256 + GOOD, "json")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from collections.abc import AsyncGenerator
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from kaizen import Demo, Params
+from kaizen import Demo, Params, Signature, context
 from kaizen.core.errors import ContentFiltered, OutputInvalid, Unavailable
 from kaizen.core.request import Chunk, Reply, Request, Usage
-from kaizen.programs import predict
+from kaizen.programs import render
 from tests.unit.programs.house import Open
 from tests.unit.programs.test_signature import Triage
 
@@ -98,15 +101,35 @@ async def test_params_reach_the_request(house: Open) -> None:
 
 
 async def test_plans_are_kept_for_few_params_only(house: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict, "_PLANS_KEPT", 2)
+    monkeypatch.setattr(render, "_PLANS_KEPT", 2)
     here = house([GOOD] * 5)
     for seed in range(5):
         await here.app.start(Triage, {"message": "x"}, overrides={"*": Params(seed=seed)})
-        assert len(Triage._predict._plans) <= 2
+        assert len(Triage._predict._plan._made) <= 2
     assert [request.decoding.seed for request in here.model.requests] == [0, 1, 2, 3, 4]
 
 
 # -- streams ----------------------------------------------------------------------------------------
+
+
+async def test_partials_of_a_long_answer_cost_time_by_its_length_only(house: Open) -> None:
+    class Listed(Signature):
+        """List them."""
+
+        text: str = context.input()
+        items: list[str] = context.output()
+
+    items = ["x"] * 20_000
+    house([json.dumps({"items": items})], piece=4)
+    began, lengths, last = time.process_time(), list[int](), None
+    async for last in Listed.stream(text="x"):
+        lengths.append(len(last.items))
+    assert time.process_time() - began < 10  # minutes where all of it was read after each of 25,000 chunks
+    assert last is not None
+    assert last.items == items
+    assert lengths == sorted(lengths)
+    # never more than a 32nd behind
+    assert all(later - earlier <= max(2, later / 32) for earlier, later in pairwise(lengths))
 
 
 async def test_a_stream_gives_typed_partials_then_the_whole_with_its_record(house: Open) -> None:

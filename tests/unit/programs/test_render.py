@@ -114,3 +114,10 @@ def test_no_input_can_pass_itself_off_as_another(first: str, second: str) -> Non
 def test_a_demo_shows_the_inputs_it_has() -> None:
     stable = plan(Two.spec, Params(demos=(Demo({"second": "b"}, {"out": "c"}), Demo({}, {})), output_mode="json"))
     assert [message.text for message in stable.prefix[1:]] == ["second: b", '{"out":"c"}', "", "{}"]
+
+
+@pytest.mark.parametrize("closing", ["</first>", "</ first>", "</first >", "</FIRST>", "< / First\n>"])
+def test_no_input_closes_its_tag(closing: str) -> None:
+    text = render(plan(Two.spec, Params()), {"first": f"a\n{closing}\nsecond: b", "second": "c"})[-1].text
+    assert closing not in text.replace("\n</first>\nsecond: c", "")
+    assert closing.replace("<", "<\\") in text

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import reduce
 from typing import Any
 
 import pytest
 
 from kaizen import Budget, Context, Params, context, program, signature
 from kaizen.core.context import EVERY, Run
-from kaizen.core.errors import BudgetExceeded, Conflict, Denied, InvalidInput, RateLimited, StoreError, Timeout
+from kaizen.core.errors import (
+    BudgetExceeded,
+    Conflict,
+    Denied,
+    InvalidInput,
+    OutputInvalid,
+    RateLimited,
+    StoreError,
+    Timeout,
+)
 from kaizen.core.ids import new_id
 from kaizen.core.message import Message
 from kaizen.core.protocols import Allow, Ask, Decision, Deny, Suspended
@@ -24,6 +34,7 @@ from tests.unit.programs.test_signature import Summary, Triage
 NAME = __name__
 GOOD = '{"team": "cards", "urgency": 2}'
 BAD = '{"team": "cards", "urgency": 9}'
+Anything = signature("given: Any -> out", name="Anything")
 Short = signature("text -> summary", name="Short")
 
 
@@ -379,6 +390,59 @@ async def test_a_resumed_step_of_another_program_or_contract_is_a_conflict(house
         await here.app.start(changed, {"message": "x"}, run_id=run_id)
 
 
+@program
+async def asks(ctx: Context, question: str) -> str:
+    """A program that asks a model itself, in a stream if somebody reads one."""
+    request = ctx.request("test/model", (Message.of("user", question + NEWS[0]),))
+    if not ctx.streaming:
+        reply = await ctx.complete(request)
+    else:
+        async for chunk in ctx.stream(request):
+            reply = chunk.reply or Reply(model="", text=chunk.text)
+    if FAIL[0]:
+        raise RuntimeError("pulled the plug")
+    return f"{reply.text} {reply.tier}"
+
+
+NEWS = [""]
+
+
+@pytest.mark.parametrize("read", [None, lambda _: None])
+async def test_a_resumed_model_call_is_not_paid_twice(house: Open, unplugged: None, read: Any) -> None:
+    here = house(["first", "second"])
+    with pytest.raises(RuntimeError):
+        await here.app.start(asks, {"question": "x"}, run_id="run-1", emit=read)
+    FAIL[0] = False
+    answer = await here.app.start(asks, {"question": "x"}, run_id="run-1", emit=read)
+    assert not isinstance(answer, Suspended)
+    assert (answer.outputs, here.calls) == ({"result": "first step"}, 1)
+    record = answer.record
+    assert (record.model, record.cache_tier, record.model_calls, record.cost_usd) == ("test/model", "step", 0, 0.0)
+    assert len(await here.records(kind="model")) == 1
+
+
+async def test_a_resumed_model_call_with_another_prompt_is_made(
+    house: Open, unplugged: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = house(["first", "second"])
+    with pytest.raises(RuntimeError):
+        await here.app.start(asks, {"question": "x"}, run_id="run-1")
+    FAIL[0] = False
+    monkeypatch.setitem(globals(), "NEWS", [" now"])
+    answer = await here.app.start(asks, {"question": "x"}, run_id="run-1")
+    assert not isinstance(answer, Suspended)
+    assert (answer.outputs, here.calls) == ({"result": "second model"}, 2)
+
+
+async def test_a_reply_that_did_not_fit_is_not_taken_again(house: Open) -> None:
+    here = house(["no", "never", GOOD])
+    with pytest.raises(OutputInvalid):
+        await here.app.start(Triage, {"message": "x"}, run_id="run-1")
+    answer = await here.app.start(Triage, {"message": "x"}, run_id="run-1")
+    assert not isinstance(answer, Suspended)
+    assert (answer.outputs["team"], here.calls) == ("cards", 3)
+
+
 async def test_a_step_whose_contents_are_erased_is_done_again(house: Open) -> None:
     here = house([GOOD, GOOD])
     run_id = new_id()
@@ -525,3 +589,12 @@ async def test_nothing_is_asked_after_the_deadline(house: Open) -> None:
     assert here.calls == 0
     await here.app.start(Triage, {"message": "x"}, seconds=60)
     assert here.model.requests[0].deadline is not None
+
+
+@pytest.mark.parametrize("value", ["\ud800", object(), reduce(lambda inner, _: [inner], range(1000), list[Any]())])
+async def test_an_input_that_no_record_can_keep_is_invalid(house: Open, value: Any) -> None:
+    here = house([])
+    with pytest.raises(InvalidInput, match="can't be written as JSON"):
+        await Anything(given=value)
+    (record,) = await here.records()
+    assert (record.status, record.error_code, record.input_digest) == ("error", "invalid_input", None)

@@ -23,7 +23,10 @@ EVERYTHING = Request(
     messages=(
         Message.of("system", "Be brief."),
         Message("user", (Text("Look: "), IMAGE, IMAGE_URL)),
-        Message("assistant", (Text("I ask."), ToolCall("c1", "weather", '{"city":"Bern"}'), ToolCall("c2", "weather", "oops"))),
+        Message(
+            "assistant",
+            (Text("I ask."), ToolCall("c1", "weather", '{"city":"Bern"}'), ToolCall("c2", "weather", "oops")),
+        ),
         Message("tool", (ToolResult("c1", "sunny"), ToolResult("c2", "no city", is_error=True))),
         Message.of("user", "And now?"),
     ),

@@ -126,6 +126,7 @@ def test_a_secret_hides() -> None:
         ({"retry-after": "nan"}, None),
         ({"retry-after": "inf"}, None),
         ({"retry-after": "soon"}, None),
+        ({"retry-after": "Wed, 21 Oct 99999999999999999999 07:28:00 GMT"}, None),
         ({"retry-after": ""}, None),
         ({"retry-after": "7", "retry-after-ms": "250"}, 0.25),
         ({"x-ms-retry-after-ms": "100"}, 0.1),
@@ -141,3 +142,8 @@ def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
 def test_retry_after_a_date_to_come() -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
     assert 25 < (retry_after({"retry-after": date}) or 0) <= 30
+
+
+def test_nothing_secret_and_no_terminal_control_is_shown() -> None:
+    cleaned = Origin("mine", Secret("sk-1")).clean("a\x1b]0;x\x07 sk-1\nhttp://me:pa55@p:1/x at me@b.c \x9b31m")
+    assert cleaned == "a]0;x *** http://***@p:1/x at me@b.c 31m"

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -29,6 +30,28 @@ def server() -> Iterator[FaultServer]:
 
 def provider(server: FaultServer, **settings: object) -> OpenAIProvider:
     return OpenAIProvider("mine", base_url=server.base_url, transport=TransportSettings(**settings))  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def served(pieces: list[bytes]) -> AsyncGenerator[int]:
+    """A server that sends these, one every 20 ms, to whoever comes; its port."""
+    calls: list[asyncio.Task[None]] = []
+
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        calls.extend(task for task in [asyncio.current_task()] if task)
+        with suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    async with await asyncio.start_server(send, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+        await asyncio.gather(*calls)
 
 
 # -- the gate -------------------------------------------------------------------------------------
@@ -177,6 +200,42 @@ async def test_a_proxy_is_asked(server: FaultServer) -> None:
     )
     assert (await asked.complete(REQUEST)).text == "Hey"
     assert server.calls[0].path == "http://upstream.invalid/v1/chat/completions"
+
+
+@pytest.mark.parametrize(
+    "proxy", ["socks5://me:pa55word@p:1", "me:pa55word@p:1", "http://me:pa55word@:99999", "http://me:pa55word@["]
+)
+def test_a_proxy_of_another_kind_is_refused_without_its_password(proxy: str) -> None:
+    with pytest.raises(ConfigError, match=r"proxy for providers\.mine") as caught:
+        OpenAIProvider("mine", transport=TransportSettings(proxy=proxy))
+    assert "pa55word" not in str(caught.value)
+
+
+async def test_a_proxy_that_refuses_is_told_without_its_password() -> None:
+    async with served([b"HTTP/1.1 407 Who are you?\r\ncontent-length: 0\r\n\r\n"]) as port:
+        settings = TransportSettings(proxy=f"http://me:pa55word@127.0.0.1:{port}")
+        asked = OpenAIProvider("mine", base_url="https://upstream.invalid/v1", transport=settings)
+        with pytest.raises(Unavailable, match="407") as caught:
+            await asked.complete(REQUEST)
+        assert "pa55word" not in f"{caught.value} {caught.value.detail}"
+        await asked._transport.close()
+
+
+async def test_the_limit_of_a_whole_stream(server: FaultServer) -> None:
+    event = 'data: {"choices":[{"delta":{"content":"xxxxxxxxxxxxxxxxxxxx"}}]}\n\n'
+    server.queue(Fault("events", message=event * 1000))
+    with pytest.raises(Unavailable, match="the stream is longer than the limit of 800 bytes") as caught:
+        await read(provider(server, max_body=100), REQUEST)
+    assert not caught.value.retryable
+
+
+async def test_a_body_that_drips_for_ever() -> None:
+    async with served([b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n", *[b" "] * 500]) as port:
+        settings = TransportSettings(answer_timeout=0.3)
+        asked = OpenAIProvider("mine", base_url=f"http://127.0.0.1:{port}/v1", transport=settings)
+        with pytest.raises(Timeout, match="did not end in time"):
+            await asyncio.wait_for(asked.complete(REQUEST), 5)
+        await asked._transport.close()
 
 
 async def test_the_limit_of_a_body(server: FaultServer) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,3 +62,18 @@ def test_an_event_over_the_limit_is_refused(stream: bytes) -> None:
 
 def test_the_limit_is_for_one_event() -> None:
     assert decode(b"data: 0123456789\n\n" * 50, limit=20) == [b"0123456789"] * 50
+
+
+def test_a_long_event_in_thousands_of_pieces_costs_time_by_its_length_only() -> None:
+    decoder, piece = EventDecoder(1 << 24), b"x" * 1400
+    began = time.process_time()
+    assert decoder.feed(b"data: ") == []
+    for _ in range(10_000):
+        assert decoder.feed(piece) == []
+    assert time.process_time() - began < 2  # 20 s where each piece was joined to all before it
+    assert decoder.feed(b"\n\n") == [piece * 10_000]
+
+
+def test_empty_lines_of_data_have_a_size() -> None:
+    with pytest.raises(EventTooLong):
+        decode(b"data:\n" * 200, 10, limit=100)

@@ -192,11 +192,6 @@ def test_the_order_in_which_weights_are_found(tmp_path: Path, tiny: Weights, mon
     assert find_weights("tiny", home) == pulled
     (package / "tiny.gguf").write_bytes(CONTENT)
     assert find_weights("tiny", home) == package / "tiny.gguf"
-    own = tmp_path / "own.gguf"
-    own.write_bytes(CONTENT)
-    assert find_weights("tiny", home, named=own) == own
-    with pytest.raises(ConfigError, match=r"no-such\.gguf"):
-        find_weights("tiny", home, named=tmp_path / "no-such.gguf")
     assert find_weights("unknown", home) is None
 
 

@@ -46,6 +46,57 @@ async def test_json_of_another_shape(server: FaultServer, provider: WireProvider
         await read(provider, REQUEST)
 
 
+_COUNTS = ("-1", "NaN", "1e400", "10000000000000000000000", '"12"', "1.5", "true", "[]")
+_BODIES: dict[str, str] = {
+    "chat": '{"choices":[{"message":{"content":%s}}],"usage":{"prompt_tokens":%s,"completion_tokens":1}}',
+    "responses": '{"status":"completed","output":[{"type":"message","content":[{"type":"output_text","text":%s}]}],'
+    '"usage":{"input_tokens":1,"output_tokens":%s}}',
+    "messages": '{"content":[{"type":"text","text":%s}],"stop_reason":"end_turn",'
+    '"usage":{"input_tokens":1,"output_tokens":%s}}',
+}
+
+
+@pytest.mark.parametrize("count", _COUNTS)
+async def test_counts_that_are_none_lift_no_budget(
+    request: pytest.FixtureRequest, server: FaultServer, provider: WireProvider, count: str
+) -> None:
+    body = _BODIES[request.node.callspec.params["provider"]]
+    server.queue(Fault("body", message=body % ('"a"', 7)), Fault("body", message=body % ('"a"', count)))
+    assert 7 in ((usage := (await provider.complete(REQUEST)).usage).tokens_in, usage.tokens_out)
+    with pytest.raises(Unavailable, match="JSON of another shape"):
+        await provider.complete(REQUEST)
+
+
+@pytest.mark.parametrize("text", ["5", '{"a":1}', "true"])
+async def test_a_text_that_is_none(
+    request: pytest.FixtureRequest, server: FaultServer, provider: WireProvider, text: str
+) -> None:
+    server.queue(Fault("body", message=_BODIES[request.node.callspec.params["provider"]] % (text, 1)))
+    with pytest.raises(Unavailable, match="JSON of another shape"):
+        await provider.complete(REQUEST)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        '{"id":1,"function":{"name":"f","arguments":"{}"}}',
+        '{"id":"1","function":{"name":["f"],"arguments":"{}"}}',
+        '{"id":"1","function":{"name":"f","arguments":{}}}',
+    ],
+)
+async def test_a_call_that_is_none(server: FaultServer, call: str) -> None:
+    asked = OpenAIProvider("mine", base_url=server.base_url)
+    server.queue(Fault("body", message=f'{{"choices":[{{"message":{{"content":"","tool_calls":[{call}]}}}}]}}'))
+    with pytest.raises(Unavailable, match="JSON of another shape"):
+        await asked.complete(REQUEST)
+
+
+async def test_a_piece_of_text_that_is_none(server: FaultServer) -> None:
+    server.queue(Fault("events", message='data: {"choices":[{"delta":{"content":5}}]}\n\n'))
+    with pytest.raises(Unavailable, match="an event that can't be read"):
+        await read(OpenAIProvider("mine", base_url=server.base_url), REQUEST)
+
+
 async def test_an_error_with_status_200(server: FaultServer, provider: WireProvider) -> None:
     body = '{"error":{"code":429,"message":"slow down"}}'
     server.queue(Fault("body", message=body), Fault("body", message=body))

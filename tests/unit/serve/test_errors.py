@@ -71,6 +71,7 @@ def test_the_nearest_class_decides() -> None:
         (InvalidInput("a\n  b"), "a b"),
         (ValueError("x"), "ValueError: x"),
         (ValueError(), "ValueError"),
+        (InvalidInput("\x1b[2J é"), "\\x1b[2J é"),
         (DefinitionError("m.A", ["one"]), "m.A: one"),
         (DefinitionError("m.A", ["one", "two", "3"]), "m.A: one (and 2 more; `kaizen validate` shows all)"),
     ],

@@ -82,6 +82,7 @@ def test_text_becomes_a_value(name: str, text: str, value: object) -> None:
     ("name", "text", "said"),
     [
         ("number", "five", "input 'number' should be JSON (integer), not 'five'"),
+        ("number", "\udcff", "input 'number' should be JSON (integer), not '\\udcff'"),
         ("number", "NaN", "input 'number' should be JSON (integer), not 'NaN'"),
         ("tags", "a, b", "input 'tags' should be JSON (array), not 'a, b'"),
         ("address", "x", "input 'address' should be JSON (null or object), not 'x'"),

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from kaizen.core.context import Program
 from kaizen.core.errors import (
@@ -23,6 +23,7 @@ from kaizen.core.errors import (
 )
 from kaizen.core.params import Params
 from kaizen.core.protocols import Suspended
+from kaizen.programs.together import foremost
 from kaizen.serve.arguments import say
 from kaizen.serve.batch.answered import RECORD, LineFile, RowKeys
 from kaizen.serve.batch.progress import Meter, Tally
@@ -65,8 +66,7 @@ class BatchPlan:
     @property
     def written(self) -> frozenset[str]:
         """The names in an output line that are no columns."""
-        spec = self.program.spec
-        return frozenset({*spec.written, *spec.fed, RECORD})
+        return frozenset({*self.program.spec.outputs, RECORD})
 
 
 class Todo:
@@ -177,7 +177,7 @@ class Batch:
                         group.create_task(self._work(app, rows))
             except BaseExceptionGroup as failures:
                 # the workers' first failure stands for all: the others failed of the same, or were cancelled by it
-                raise _first(failures) from None
+                raise foremost(failures) from None
 
     async def _work(self, app: Runs, rows: Iterator[Row]) -> None:
         for row in rows:
@@ -196,10 +196,11 @@ class Batch:
             detail = {"run_id": answer.run_id, "step": answer.step}
             self._fail(row, Denied(f"the run waits for approval: {answer.question}", detail=detail))
             return
-        if unknown := answer.outputs.keys() - self._plan.written:
-            name = self._plan.program.spec.name
-            raise DefinitionError(name, [f"it gives '{min(unknown)}', which is no output it declares"])
-        self._output.append({**row.values, **answer.outputs, RECORD: answer.record.id})
+        spec = self._plan.program.spec
+        if unknown := answer.outputs.keys() - spec.fields.keys():
+            raise DefinitionError(spec.name, [f"it gives '{min(unknown)}', which is no output it declares"])
+        outputs = {name: answer.outputs[name] for name in spec.outputs if name in answer.outputs}
+        self._output.append({**row.values, **outputs, RECORD: answer.record.id})
         self._tally.answered += 1
         self._tally.add(answer.record)
 
@@ -225,12 +226,3 @@ class Batch:
         self._tally.failed += 1
         if record is not None:
             self._tally.add(record)
-
-
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first single exception of a group of groups."""
-    error: BaseException = failures
-    while isinstance(error, BaseExceptionGroup):
-        inside = cast("tuple[BaseException, ...]", error.exceptions)
-        error = inside[0]
-    return error

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
 from kaizen.core.record import Record
+from kaizen.ledger.views import is_unpriced
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -52,7 +53,7 @@ class Tally:
         if record.cost_usd is not None:
             self.priced += 1
             self.cost_usd += record.cost_usd
-        elif record.model_calls:
+        elif is_unpriced(record):
             self.unpriced += 1
 
     def text(self) -> str:

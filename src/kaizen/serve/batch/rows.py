@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +128,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
             header = next(reader, None)
             if not header:
                 raise InvalidInput(f"{path}:1: a CSV file begins with a line of column names")
-            twice = {name for name in header if not name.strip() or header.count(name) > 1}
+            twice = {name for name, times in Counter(header).items() if not name.strip() or times > 1}
             if twice:
                 shown = ", ".join(repr(name) for name in sorted(twice))
                 raise InvalidInput(f"{path}:1: column names have to be there and different: {shown}")

@@ -11,8 +11,6 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic_core import to_json
-
 from kaizen.core.answer import Answer
 from kaizen.core.context import EVERY, Partial, Program
 from kaizen.core.errors import ConfigError, Denied
@@ -24,6 +22,7 @@ from kaizen.serve.batch.answered import LineFile, RowKeys, answered_rows
 from kaizen.serve.batch.batch import Batch, BatchPlan, Todo, check_rows
 from kaizen.serve.batch.progress import Tally, meter
 from kaizen.serve.batch.rows import RowFile
+from kaizen.serve.commands.tables import json_text
 from kaizen.serve.doors import Doors, Runs, using
 from kaizen.serve.errors import FINDINGS, INTERRUPTED, OK
 from kaizen.serve.inputs import TextReader, given_inputs, inputs_help
@@ -116,15 +115,16 @@ def _run_one(
     if isinstance(answer, Suspended):
         detail = {"run_id": answer.run_id, "step": answer.step}
         raise Denied(f"run {answer.run_id} waits for approval: {answer.question}", detail=detail)
-    sys.stdout.write(f"{_outputs(answer, record=args.record)}\n")
+    sys.stdout.write(f"{_outputs(program, answer, record=args.record)}\n")
     return OK
 
 
-def _outputs(answer: Answer, *, record: bool) -> str:
-    shown = dict(answer.outputs)
+def _outputs(program: Program, answer: Answer, *, record: bool) -> str:
+    """The outputs as JSON; intermediates lie behind the record."""
+    shown: dict[str, Any] = {name: value for name, value in answer.outputs.items() if name in program.spec.outputs}
     if record:
         shown["_record"] = as_json(answer.record)
-    return to_json(shown, indent=2 if sys.stdout.isatty() else None).decode()
+    return json_text(shown, indent=2 if sys.stdout.isatty() else None)
 
 
 @contextlib.contextmanager
@@ -141,7 +141,7 @@ def _partials(ref: str, *, show: bool) -> Generator[Callable[[Partial], None] | 
 
         def emit(partial: Partial) -> None:
             if partial.ref == ref:
-                live.update(Text(to_json(partial.outputs, indent=2).decode()))
+                live.update(Text(json_text(partial.outputs, indent=2)))
 
         yield emit
 

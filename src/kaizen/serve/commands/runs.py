@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
 from kaizen.core.errors import StoreError
 from kaizen.core.record import Record
@@ -19,7 +19,7 @@ from kaizen.ledger.ledger import Node
 from kaizen.ledger.views import as_json, export
 from kaizen.serve.arguments import Command, Parser, say, whole_number
 from kaizen.serve.commands.select import add_filters, chosen, find
-from kaizen.serve.commands.tables import dollars, milliseconds, short_id, tokens, when, write_table
+from kaizen.serve.commands.tables import dollars, json_text, milliseconds, short_id, tokens, when, write_table
 from kaizen.serve.doors import Doors, Runs, using
 from kaizen.serve.errors import OK
 
@@ -41,7 +41,7 @@ def _list(args: argparse.Namespace, doors: Doors) -> int:
 
     records = asyncio.run(using(doors.app(), work))
     if args.json:
-        sys.stdout.write(f"{to_json([as_json(record) for record in records], inf_nan_mode='null').decode()}\n")
+        sys.stdout.write(f"{json_text([as_json(record) for record in records])}\n")
     elif not records:
         say("no such runs")
     else:
@@ -92,7 +92,7 @@ def _show(args: argparse.Namespace, doors: Doors) -> int:
 
     nodes = asyncio.run(using(doors.app(), work))
     if args.json:
-        sys.stdout.write(f"{to_json([_as_json(node) for node in nodes], inf_nan_mode='null').decode()}\n")
+        sys.stdout.write(f"{json_text([_as_json(node) for node in nodes])}\n")
     else:
         for node in nodes:
             _write_node(node, 0, messages=args.messages)
@@ -140,7 +140,7 @@ def _write_node(node: _Opened, depth: int, *, messages: bool) -> None:
     if record.kind == "program" or messages:
         for name, address in (("input", record.input_digest), ("output", record.output_digest)):
             if node.contents[name] is not None:
-                lines.append(f"  {name:<7} {to_json(node.contents[name]).decode()}")
+                lines.append(f"  {name:<7} {json_text(node.contents[name])}")
             elif address is not None:
                 lines.append(f"  {name:<7} not kept, or erased")
     sys.stdout.writelines(f"{'  ' * depth}{line}\n" for line in lines)
@@ -175,7 +175,7 @@ def _export_arguments(parser: Parser) -> None:
 def _export(args: argparse.Namespace, doors: Doors) -> int:
     async def work(app: Runs) -> int:
         query = await chosen(app, args)
-        lines = export(app.ledger.store, app.scope, query, with_payloads=args.payloads)
+        lines = export(app.ledger, app.scope, query, with_payloads=args.payloads)
         if args.output is None:
             return await _write_lines(lines, sys.stdout.buffer, quiet=True)
         with _new_file(args.output) as file:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from pydantic_core import to_json
+
 from kaizen.core.record import Record
 
 _PIPE_WIDTH: Final = 10_000
 _SHORT: Final = 18
+_CONTROLS: Final = re.compile("[\x7f-\x9f]")
 
 
 def write_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[str] = ()) -> None:
@@ -41,6 +45,15 @@ def write_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, number
 
 def _longest(place: int, column: str, rows: Sequence[Sequence[str]]) -> int | None:
     return None if place else max(len(column), *(len(row[0]) for row in rows)) if rows else len(column)
+
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """JSON that can go to a terminal: what a model or a user wrote may hold its control sequences.
+
+    JSON itself escapes the first 32 characters, not the second set of controls, which begin with DEL.
+    """
+    text = to_json(value, indent=indent, inf_nan_mode="null").decode()
+    return text if text.isascii() and "\x7f" not in text else _CONTROLS.sub(lambda at: f"\\u{ord(at[0]):04x}", text)
 
 
 def takes_colour() -> bool:

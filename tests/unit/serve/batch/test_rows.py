@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,11 @@ def test_keys_tell_contents_apart() -> None:
     different = ({"a": 1}, {"a": "1"}, {"a": 1.0}, {"b": 1}, {"a": 1, "b": None}, {}, {"a": True})
     assert len({row_key(values) for values in different}) == len(different)
     assert all(0 <= row_key(values) < 2**64 for values in different)
+
+
+def test_a_header_of_very_many_columns_costs_time_by_its_length_only(tmp_path: Path) -> None:
+    names = ",".join(f"c{number}" for number in range(100_000))
+    began = time.process_time()
+    with pytest.raises(InvalidInput, match="1 cells for 100000 columns"):
+        rows_of(tmp_path / "wide.csv", f"{names}\n1\n".encode())
+    assert time.process_time() - began < 5  # minutes where each name was looked for among all

@@ -39,7 +39,7 @@ def test_inputs_named_like_flags_and_intermediates(project: Project) -> None:
     project.write("ask.py", TAKEN)
     project.answers(lambda _: '{"why": "because", "answer": "42"}')
     assert project.kaizen("run", "ask.py", "--set", "model=some car", "--set", "set=[1, 2]") == 0
-    assert project.json == {"why": "because", "answer": "42"}
+    assert project.json == {"answer": "42"}  # what it thought lies behind its record
     assert project.provider.requests[0].model == "scripted/m"
     assert "some car" in project.provider.requests[0].messages[-1].text
 
@@ -115,3 +115,17 @@ def test_partial_outputs_show_on_a_terminal_only(
     assert project.kaizen("run", "triage.py", "--message", "x", "--stream") == 0
     assert project.stdout == f"{ANSWER.replace(' ', '')}\n"
     assert ('"team": "cards"' in err.getvalue()) is terminal
+
+
+def test_no_answer_reaches_the_terminal_as_its_control(project: Project) -> None:
+    project.write("ask.py", TAKEN)
+    project.answers(lambda _: '{"why": "\\u009b2J", "answer": "\\u009b31m\\u007f\\u001b[2J é"}')
+    assert project.kaizen("run", "ask.py", "--set", "model=x") == 0
+    assert project.json["answer"] == "\x9b31m\x7f\x1b[2J é"
+    assert not {"\x9b", "\x7f", "\x1b"} & set(project.stdout)
+    assert project.kaizen("runs", "list", "--json") == 0
+    run_id = project.json[0]["run_id"]
+    for how in ([], ["--messages"], ["--json"]):
+        assert project.kaizen("runs", "show", run_id, *how) == 0
+        assert "31m" in project.stdout
+        assert not {"\x9b", "\x7f", "\x1b"} & set(project.stdout)
