@@ -36,7 +36,7 @@ PARTS = {
     "app built": ("kaizen.app", "build"),
     "ledger key": ("kaizen.app", "load_key"),
     "adapter made": ("kaizen.app", "_adapter"),
-    "plan rendered": ("kaizen.programs.predict", "plan"),
+    "plan rendered": ("kaizen.programs.render", "plan"),
     "strict schema": ("kaizen.providers.openai_chat", "_response_format"),
     "input and output models": ("kaizen.core.spec", "_model"),
 }

@@ -34,6 +34,7 @@ _KEYWORDS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "max_length": {"maxLength": ("string",), "maxItems": ("array",), "maxProperties": ("object",)},
     "pattern": {"pattern": ("string",)},
 }
+_PLAIN: Final = (str, int, float, bool)
 _ADVICE: Final = "write `{name}: {type} = context.input(...)`, `context.output(...)` or `context.intermediate(...)`"
 
 
@@ -269,7 +270,10 @@ def _unusable_defaults(spec: Spec) -> list[str]:
 def _idle_constraints(spec: Spec) -> list[str]:
     """Constraints that pydantic takes but that say nothing about the field's type, such as ``ge`` on text."""
     found: list[str] = []
-    for fields, schema in ((spec.inputs, spec.input_schema), (spec.written, spec.output_schema)):
+    # a schema of plain inputs shows no mistake, and is not needed before the first record: it can wait
+    plain = all(field.annotation in _PLAIN and not field.info.metadata for field in spec.inputs.values())
+    inputs = {} if plain else spec.input_schema
+    for fields, schema in (({} if plain else spec.inputs, inputs), (spec.written, spec.output_schema)):
         for name, field in fields.items():
             if any(word in repr(field.annotation) for word in ("date", "time", "~")):
                 continue  # dates keep their bounds out of the JSON schema; a type variable has no type yet
