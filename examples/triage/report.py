@@ -127,7 +127,7 @@ def _shares(row: Mapping[str, Any]) -> tuple[str, str]:
 def _confusion(outcome: Outcome) -> Table:
     counts = Counter((result.label, result.named) for result in outcome.results)
     named = [*TEAMS, *([NO_ANSWER] if any(name == NO_ANSWER for _, name in counts) else [])]
-    table = _table(f"Owner (rows) and team named (columns) by {outcome.name}", "", *named)
+    table = _table(f"{outcome.name}: owner in rows, team named in columns", "", *named)
     for label in TEAMS:
         table.add_row(label, *(str(counts[label, team]) for team in named))
     return table

@@ -81,6 +81,9 @@ def main() -> int:
     figures = report(main_one, others, train, test)
     Path("run.json").write_text(json.dumps(figures, indent=2) + "\n")
     show(console, outcomes[-1], figures)
+    if model == learned().model and not options.likelihood:
+        console.print("A model this small reads little. Another way to ask suits it better, and takes two minutes:")
+        console.print('  make run ARGS="--likelihood"\n', highlight=False)
     _close(console, main_one)
     return 0
 
