@@ -67,8 +67,7 @@ class Ledger:
         """A request's contents under their address; then what it shares with others, if it shares anything."""
         if not request.stable:
             return (self.seal(scope, whole(request)),)
-        shared = self.seal(scope, self._shared.of(request))
-        self._shared.note(scope, shared.digest)
+        shared = self._shared.of(scope, request, self.seal)
         return self.seal(scope, rest(request, shared.digest)), shared
 
     async def append(self, scope: Scope, records: Sequence[Record], payloads: Sequence[Payload] = ()) -> None:
@@ -78,9 +77,9 @@ class Ledger:
             Conflict: a record is of another scope, or its id is taken.
             StoreError: the store can't be written.
         """
-        contents = self._shared.unwritten(scope, payloads) if self._payloads else ()
+        contents = self._shared.unwritten(payloads) if self._payloads else ()
         await self._store.append(scope, records, contents)
-        self._shared.written(scope, contents)
+        self._shared.written(contents)
         if self._log:
             for record in records:
                 if record.status == "error" or (record.kind == "program" and record.parent_id is None):

@@ -8,8 +8,9 @@ each request's contents name them.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 from pydantic_core import from_json, to_json
 
@@ -22,7 +23,13 @@ _BEGINS: Final = f'{{"{SHARED}":"'.encode()
 _KEPT: Final = 1024
 _AGAIN_S: Final = 60.0
 
-_Key: TypeAlias = tuple[object, ...]
+
+@dataclass(slots=True)
+class _Part:
+    """A shared part, and until when it needs not be written again (``time.monotonic()``)."""
+
+    payload: Payload
+    kept_until: float = 0.0
 
 
 class SharedParts:
@@ -33,50 +40,40 @@ class SharedParts:
     """
 
     def __init__(self) -> None:
-        # by identity of the messages, which programs render once; what is held keeps the ids unique
-        self._bytes: dict[_Key, tuple[object, bytes]] = {}
-        self._due: dict[tuple[Scope, str], float] = {}
+        # by identity of the messages and what goes with them, which programs make once; to hold them keeps ids unique
+        self._known: dict[tuple[object, ...], tuple[_Part, tuple[object, ...]]] = {}
+        self._parts: dict[int, _Part] = {}
 
-    def of(self, request: Request) -> bytes:
-        """The JSON of what the request shares with others."""
-        stable = request.messages[: request.stable]
-        key = (
-            request.model,
-            request.decoding,
-            request.tool_choice,
-            request.top_logprobs,
-            id(request.output),
-            id(request.tools),
-            *map(id, stable),
-        )
-        known = self._bytes.get(key)
+    def of(self, scope: Scope, request: Request, seal: Callable[[Scope, bytes], Payload]) -> Payload:
+        """What the request shares with others, sealed."""
+        stable, held = request.messages[: request.stable], (request.output, request.tools, request.decoding)
+        owner = (scope.tenant, scope.environment)
+        key = (*owner, request.model, request.tool_choice, request.top_logprobs, *map(id, held), *map(id, stable))
+        known = self._known.get(key)
         if known is None:
-            if len(self._bytes) >= _KEPT:
-                self._bytes.clear()
-            known = self._bytes[key] = ((stable, request.output, request.tools), to_json(_fields(request, stable)))
-        return known[1]
+            if len(self._known) >= _KEPT:
+                self._known.clear()
+                self._parts.clear()
+            part = _Part(seal(scope, to_json(_fields(request, stable))))
+            known = self._known[key] = (part, (*held, *stable))
+            self._parts[id(part.payload)] = part
+        return known[0].payload
 
-    def note(self, scope: Scope, address: str) -> None:
-        """Contents under this address are a shared part."""
-        if (scope, address) not in self._due:
-            if len(self._due) >= _KEPT:
-                self._due.clear()
-            self._due[scope, address] = 0.0
-
-    def unwritten(self, scope: Scope, payloads: Sequence[Payload]) -> Sequence[Payload]:
+    def unwritten(self, payloads: Sequence[Payload]) -> Sequence[Payload]:
         """Payloads without the shared parts that were written lately."""
-        now = time.monotonic()
-        return [one for one in payloads if self._due.get((scope, one.digest), 0.0) <= now]
+        now, parts = time.monotonic(), self._parts
+        return [one for one in payloads if (part := parts.get(id(one))) is None or part.kept_until <= now]
 
-    def written(self, scope: Scope, payloads: Sequence[Payload]) -> None:
+    def written(self, payloads: Sequence[Payload]) -> None:
         """These are stored now."""
         for one in payloads:
-            if (scope, one.digest) in self._due:
-                self._due[scope, one.digest] = time.monotonic() + _AGAIN_S
+            if (part := self._parts.get(id(one))) is not None:
+                part.kept_until = time.monotonic() + _AGAIN_S
 
     def forget(self) -> None:
         """Nothing is sure to be stored any more."""
-        self._due.clear()
+        for part in self._parts.values():
+            part.kept_until = 0.0
 
 
 def whole(request: Request) -> bytes:
