@@ -30,11 +30,6 @@ def new_id() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def id_time(identifier: str) -> float:
-    """Unix seconds at which ``new_id`` made this id (to the millisecond)."""
-    return int(identifier[:8] + identifier[9:13], 16) / 1000
-
-
 def digest(data: bytes, *, key: bytes = b"") -> str:
     """The content address of bytes: BLAKE2b, 128 bits, 32 hexadecimal digits; keyed when ``key`` is given."""
     return hashlib.blake2b(data, digest_size=16, key=key).hexdigest()

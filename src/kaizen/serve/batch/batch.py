@@ -26,7 +26,7 @@ from kaizen.core.protocols import Suspended
 from kaizen.programs.together import foremost
 from kaizen.serve.arguments import say
 from kaizen.serve.batch.answered import RECORD, LineFile, RowKeys
-from kaizen.serve.batch.progress import Meter, Tally
+from kaizen.serve.batch.progress import Counts, Display
 from kaizen.serve.batch.rows import Row, RowFile, row_key
 from kaizen.serve.doors import Runs
 from kaizen.serve.errors import one_line
@@ -147,13 +147,13 @@ class Batch:
         plan: what to do.
         todo: which rows, as ``check_rows`` found them.
         output: the output file, held by this process.
-        meter: shows the progress.
-        tally: counts it; also there when the batch is stopped.
+        display: shows the progress.
+        counts: counts it; also there when the batch is stopped.
     """
 
-    def __init__(self, plan: BatchPlan, todo: Todo, output: LineFile, meter: Meter, tally: Tally) -> None:
+    def __init__(self, plan: BatchPlan, todo: Todo, output: LineFile, display: Display, counts: Counts) -> None:
         self._plan, self._todo, self._output = plan, todo, output
-        self._meter, self._tally = meter, tally
+        self._display, self._counts = display, counts
         self._reader = TextReader(plan.program.spec)
         self._errors = contextlib.ExitStack()
         self._error_file: LineFile | None = None
@@ -182,7 +182,7 @@ class Batch:
     async def _work(self, app: Runs, rows: Iterator[Row]) -> None:
         for row in rows:
             await self._do(app, row)
-            self._meter.show(self._tally)
+            self._display.show(self._counts)
 
     async def _do(self, app: Runs, row: Row) -> None:
         try:
@@ -201,8 +201,8 @@ class Batch:
             raise DefinitionError(spec.name, [f"it gives '{min(unknown)}', which is no output it declares"])
         outputs = {name: answer.outputs[name] for name in spec.outputs if name in answer.outputs}
         self._output.append({**row.values, **outputs, RECORD: answer.record.id})
-        self._tally.answered += 1
-        self._tally.add(answer.record)
+        self._counts.answered += 1
+        self._counts.add(answer.record)
 
     def _inputs(self, row: Row) -> dict[str, Any]:
         """A row's inputs. An empty CSV cell of an input that takes no text counts as not given."""
@@ -223,6 +223,6 @@ class Batch:
         self._error_file.append(
             {**row.values, ERROR: {"code": code, "message": one_line(error)}, RECORD: record.id if record else None}
         )
-        self._tally.failed += 1
+        self._counts.failed += 1
         if record is not None:
-            self._tally.add(record)
+            self._counts.add(record)

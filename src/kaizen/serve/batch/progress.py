@@ -17,7 +17,7 @@ _REDRAW: Final = 0.1
 
 
 @dataclass(slots=True)
-class Tally:
+class Counts:
     """What a batch has done so far.
 
     Args:
@@ -74,10 +74,10 @@ def cost_text(usd: float | None, unpriced: int = 0) -> str:
     return f"{shown} and {unpriced} at unknown prices" if unpriced else shown
 
 
-class Meter(Protocol):
+class Display(Protocol):
     """Where progress is shown."""
 
-    def show(self, tally: Tally) -> None:
+    def show(self, counts: Counts) -> None:
         """The state now; called after every row."""
         ...
 
@@ -86,39 +86,39 @@ class Meter(Protocol):
         ...
 
 
-class LineMeter:
+class LineDisplay:
     """A plain line every few seconds, for logs and pipes."""
 
     def __init__(self, stream: TextIO, every: float = _EVERY) -> None:
         self._stream, self._every = stream, every
         self._last = time.monotonic()
 
-    def show(self, tally: Tally) -> None:
+    def show(self, counts: Counts) -> None:
         """Write a line, if it is time for one."""
         now = time.monotonic()
         if now - self._last >= self._every:
             self._last = now
-            self._stream.write(f"{tally.done} of {tally.total} rows, {tally.text()}\n")
+            self._stream.write(f"{counts.done} of {counts.total} rows, {counts.text()}\n")
             self._stream.flush()
 
     def close(self) -> None:
         """Nothing is left open."""
 
 
-class BarMeter:
+class BarDisplay:
     """A bar with what is left, for a terminal."""
 
     def __init__(self, stream: TextIO) -> None:
         self._progress, self._task = _bar(stream)
         self._last = 0.0
 
-    def show(self, tally: Tally) -> None:
+    def show(self, counts: Counts) -> None:
         """Redraw, but not for every row of a fast batch."""
         now = time.monotonic()
-        if now - self._last < _REDRAW and tally.done < tally.total:
+        if now - self._last < _REDRAW and counts.done < counts.total:
             return
         self._last = now
-        self._progress.update(self._task, total=tally.total, completed=tally.done, status=tally.text())
+        self._progress.update(self._task, total=counts.total, completed=counts.done, status=counts.text())
 
     def close(self) -> None:
         """Leave the bar as it is."""
@@ -136,6 +136,6 @@ def _bar(stream: TextIO) -> tuple[Progress, TaskID]:
     return progress, task
 
 
-def meter(stream: TextIO) -> Meter:
-    """The meter for a stream."""
-    return BarMeter(stream) if stream.isatty() else LineMeter(stream)
+def display(stream: TextIO) -> Display:
+    """The display for a stream."""
+    return BarDisplay(stream) if stream.isatty() else LineDisplay(stream)

@@ -20,7 +20,7 @@ from kaizen.ledger.views import as_json
 from kaizen.serve.arguments import Command, Parser, say, whole_number
 from kaizen.serve.batch.answered import LineFile, RowKeys, answered_rows
 from kaizen.serve.batch.batch import Batch, BatchPlan, Todo, check_rows
-from kaizen.serve.batch.progress import Tally, meter
+from kaizen.serve.batch.progress import Counts, display
 from kaizen.serve.batch.rows import RowFile
 from kaizen.serve.commands.tables import json_text
 from kaizen.serve.doors import Doors, Runs, using
@@ -183,31 +183,31 @@ def _prepare(plan: BatchPlan, output: LineFile, *, overwrite: bool) -> Todo:
 
 
 def _work(plan: BatchPlan, todo: Todo, output: LineFile, app: Runs, again: str) -> int:
-    tally = Tally(total=todo.total, before=todo.total - todo.left)
-    if tally.before:
-        say(f"going on: {tally.before} of {tally.total} rows are answered already")
-    shown = meter(sys.stderr)
+    counts = Counts(total=todo.total, before=todo.total - todo.left)
+    if counts.before:
+        say(f"going on: {counts.before} of {counts.total} rows are answered already")
+    shown = display(sys.stderr)
     try:
-        asyncio.run(using(app, Batch(plan, todo, output, shown, tally).run))
+        asyncio.run(using(app, Batch(plan, todo, output, shown, counts).run))
     except KeyboardInterrupt:
         shown.close()
-        say(f"stopped: {_summary(plan, tally)}\ngo on with: {again}")
+        say(f"stopped: {_summary(plan, counts)}\ngo on with: {again}")
         return INTERRUPTED
     except BaseException:
         shown.close()
-        say(f"stopped: {_summary(plan, tally)}")
+        say(f"stopped: {_summary(plan, counts)}")
         raise
     shown.close()
-    say(f"done: {_summary(plan, tally)}")
-    if tally.failed:
+    say(f"done: {_summary(plan, counts)}")
+    if counts.failed:
         say(f"the failed rows are in {plan.errors}; try them again with: {again}")
         return FINDINGS
     return OK
 
 
-def _summary(plan: BatchPlan, tally: Tally) -> str:
-    answered = tally.before + tally.answered
-    return f"{answered} of {tally.total} rows answered in {plan.output}, {tally.text()}"
+def _summary(plan: BatchPlan, counts: Counts) -> str:
+    answered = counts.before + counts.answered
+    return f"{answered} of {counts.total} rows answered in {plan.output}, {counts.text()}"
 
 
 RUN: Final = Command(

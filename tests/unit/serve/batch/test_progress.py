@@ -7,7 +7,7 @@ import pytest
 
 from kaizen.core.record import Record
 from kaizen.core.scope import LOCAL
-from kaizen.serve.batch.progress import BarMeter, LineMeter, Tally, cost_text, meter
+from kaizen.serve.batch.progress import BarDisplay, Counts, LineDisplay, cost_text, display
 from tests.unit.serve.conftest import Terminal
 
 
@@ -43,23 +43,23 @@ def test_a_price_that_is_not_known_is_never_zero(usd: float | None, unpriced: in
 
 
 def test_the_tally_sums_what_rows_took() -> None:
-    tally = Tally(total=10, before=4, answered=2, failed=1, begun=time.monotonic() - 2)
+    counts = Counts(total=10, before=4, answered=2, failed=1, begun=time.monotonic() - 2)
     for one in (record(0.5), record(None), record(None, calls=0), record(0.25)):
-        tally.add(one)
-    assert tally.done == 7
-    rate, rest = tally.text().split(" rows/s, ")
+        counts.add(one)
+    assert counts.done == 7
+    rate, rest = counts.text().split(" rows/s, ")
     assert float(rate) == pytest.approx(1.5, abs=0.1)
     assert rest == "1 failed, 4,800 tokens, $0.75 and 1 at unknown prices"
 
 
 def test_a_line_every_few_seconds_where_there_is_no_terminal() -> None:
     stream = io.StringIO()
-    shown = meter(stream)
-    assert isinstance(shown, LineMeter)
-    shown.show(Tally(total=2))
+    shown = display(stream)
+    assert isinstance(shown, LineDisplay)
+    shown.show(Counts(total=2))
     assert stream.getvalue() == ""
-    shown = LineMeter(stream, every=0.0)
-    shown.show(Tally(total=2, answered=1))
+    shown = LineDisplay(stream, every=0.0)
+    shown.show(Counts(total=2, answered=1))
     shown.close()
     assert stream.getvalue().startswith("1 of 2 rows, ")
     assert stream.getvalue().count("\n") == 1
@@ -69,10 +69,10 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
     stream = Terminal()
-    shown = meter(stream)
-    assert isinstance(shown, BarMeter)
+    shown = display(stream)
+    assert isinstance(shown, BarDisplay)
     for answered in range(101):
-        shown.show(Tally(total=100, answered=answered))
+        shown.show(Counts(total=100, answered=answered))
     shown.close()
     assert "100/100" in stream.getvalue()
     assert "0 tokens" in stream.getvalue()
