@@ -145,6 +145,30 @@ async def test_without_repairs_the_misfit_is_an_error_with_both(app: Make, serve
     await here.close()
 
 
+async def test_the_capability_table_decides_how_the_form_is_asked_for(app: Make, server: FaultServer) -> None:
+    here = app()
+    await here.run(Triage, {"message": MESSAGE})  # a server on this machine: it enforces schemas
+    shown = app(models={"mine/large": {"output_mode": "json"}})
+    await shown.run(Triage, {"message": MESSAGE})
+    enforced, prompted = (call.json for call in server.calls)
+    assert enforced["response_format"]["json_schema"]["schema"]["required"] == ["team", "urgency"]
+    assert "response_format" not in prompted
+    assert '"minimum":1' not in enforced["messages"][0]["content"]
+    assert '"minimum":1' in prompted["messages"][0]["content"]
+    await here.close()
+    await shown.close()
+
+
+async def test_defaults_reach_the_wire_and_a_programs_own_params_come_before(app: Make, server: FaultServer) -> None:
+    here = app(defaults={"temperature": 0.5, "max_tokens": 77})
+    await here.run(Triage, {"message": MESSAGE})
+    await here.run(Triage.using(temperature=0.0), {"message": MESSAGE})
+    assert [(call.json["temperature"], call.json["max_tokens"]) for call in server.calls] == [(0.5, 77), (0.0, 77)]
+    first, second = [one.params for one in await records(here, "program")]
+    assert first != second
+    await here.close()
+
+
 async def test_invalid_input_asks_nobody(app: Make, server: FaultServer) -> None:
     here = app()
     with pytest.raises(errors.InvalidInput, match="'message' is missing"):

@@ -76,7 +76,7 @@ class Spec:
         inputs = ", ".join(self.inputs)
         return f"Spec({self.name}: {inputs} -> {', '.join(self.written)})"
 
-    def of(self, way: str) -> Spec:
+    def variant(self, way: str) -> Spec:
         """The same contract for another program that serves it in its own way: ``bank.Triage:best_of``."""
         return Spec(f"{self.name}:{way}", self.doc, self.fields.values(), self.answer_type)
 

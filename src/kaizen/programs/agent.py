@@ -32,7 +32,7 @@ class React(Runnable[..., A]):
     """See ``react``."""
 
     def __init__(self, spec: Spec, tools: Sequence[Program], max_steps: int, own: Params) -> None:
-        self.spec, self._own, self._max_steps = spec.of("react"), own, max_steps
+        self.spec, self._own, self._max_steps = spec.variant("react"), own, max_steps
         self._plan = Plans(self.spec)
         self._tools: dict[str, Program] = {}
         mistakes: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Final, Generic, ParamSpec, TypeVar, cast, overload
@@ -25,14 +26,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Runnable(Generic[P, R]):
+class Runnable(ABC, Generic[P, R]):
     """A Program with the face users know; a subclass gives ``spec`` and ``run``."""
 
     spec: Spec
 
+    @abstractmethod
     async def run(self, ctx: Context, inputs: dict[str, Any]) -> Answer:
         """Do the work on inputs that fit the contract."""
-        raise NotImplementedError
 
     @overload
     def __call__(self, ctx: Context, /, **inputs: Any) -> Awaitable[Answer]: ...

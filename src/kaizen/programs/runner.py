@@ -395,11 +395,12 @@ class _Here:
 class _Call:
     """A program call on its way."""
 
-    __slots__ = ("clock", "ctx", "input", "output", "parent_id", "spec", "started_at")
+    __slots__ = ("clock", "ctx", "id", "input", "output", "parent_id", "spec", "started_at")
 
     def __init__(self, ctx: Context, spec: Spec) -> None:
         self.ctx, self.spec = ctx, spec
-        self.parent_id, ctx.record_id = ctx.record_id, new_id()
+        self.parent_id = ctx.record_id
+        self.id = ctx.record_id = new_id()
         self.input: Payload | None = None
         self.output: Payload | None = None
         self.started_at, self.clock = time.time(), time.perf_counter()
@@ -407,9 +408,8 @@ class _Call:
     def record(self, error: BaseException | None) -> Record:
         ctx, tally = self.ctx, self.ctx.tally
         status, code, message = _ending(error)
-        assert ctx.record_id is not None  # noqa: S101 - set in __init__, for the type checker
         return Record(
-            id=ctx.record_id,
+            id=self.id,
             kind="program",
             ref=self.spec.name,
             run_id=ctx.run.run_id,

@@ -28,7 +28,7 @@ class BestOf(Runnable[..., A]):
 
     def __init__(self, program: Program, n: int, metric: Metric, threshold: float | None, temperature: float) -> None:
         _at_least_one(program, n)
-        self.spec = program.spec.of("best_of")
+        self.spec = program.spec.variant("best_of")
         self._program, self._n, self._metric = program, n, metric
         self._threshold, self._temperature = threshold, temperature
 
@@ -52,7 +52,7 @@ class Refine(Runnable[..., A]):
 
     def __init__(self, program: Program, n: int, metric: Metric, threshold: float) -> None:
         _at_least_one(program, n)
-        self.spec = program.spec.of("refine")
+        self.spec = program.spec.variant("refine")
         self._program, self._n, self._metric, self._threshold = program, n, metric, threshold
 
     async def run(self, ctx: Context, inputs: dict[str, Any]) -> Answer:

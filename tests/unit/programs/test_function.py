@@ -10,6 +10,7 @@ import pytest
 
 from kaizen import Context, Partial, context, program, tool
 from kaizen.core.errors import InvalidInput, OutputInvalid
+from kaizen.programs.runnable import Runnable
 from tests.unit.programs.house import Open
 from tests.unit.programs.test_signature import Item, Summary, Triage
 
@@ -215,10 +216,7 @@ async def test_a_plain_tool_does_not_hold_up_the_loop(house: Open) -> None:
     assert results[0] == 1
 
 
-async def test_a_program_works_without_a_face(house: Open) -> None:
-    from kaizen.programs.runnable import Runnable
-
-    house()
-    bare: Any = Runnable()
-    with pytest.raises(NotImplementedError):
-        await bare.run(None, {})
+def test_a_runnable_without_its_work_can_not_be_made() -> None:
+    abstract: Any = Runnable
+    with pytest.raises(TypeError, match="abstract method run"):
+        abstract()
