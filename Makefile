@@ -53,7 +53,7 @@ docs: .venv/.dev ## Generate the reference
 lock: .venv/.base ## Compile the pinned requirements again; ARGS=--upgrade takes newer versions
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt
 	$(COMPILE) pyproject.toml requirements/run.in --extra embedded -o requirements/run.txt
-	$(COMPILE) pyproject.toml requirements/run.in --extra embedded --group dev -c requirements/run.txt \
+	$(COMPILE) pyproject.toml requirements/run.in --all-extras --group dev -c requirements/run.txt \
 		-o requirements/dev.txt
 
 clean: ## Remove the environment, caches and coverage files; keeps .kaizen

@@ -26,14 +26,14 @@ def _app() -> App:
 
 
 def _models() -> Sequence[ModelInfo]:
-    from kaizen.app import known_models
+    from kaizen.app.models import known_models
     from kaizen.settings import read
 
     return known_models(read())
 
 
 async def _pull(name: str, on_progress: Callable[[str], None]) -> Path:
-    from kaizen.app import pull_model
+    from kaizen.app.models import pull_model
 
     return await pull_model(name, on_progress)
 

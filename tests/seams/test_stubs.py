@@ -8,7 +8,7 @@ import io
 import math
 import sys
 import tokenize
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from kaizen import Params, Signature, context, program
 from kaizen.core.context import Context, Partial
 from kaizen.core.errors import OutputInvalid, Timeout
 from kaizen.core.params import OutputMode
-from kaizen.core.protocols import Suspended
+from kaizen.core.protocols import CacheSize, Suspended
 from kaizen.core.request import Reply, Request, TokenLogprob
 from kaizen.core.scope import Scope
 from kaizen.core.spec import dump
@@ -79,8 +79,18 @@ class DictCache:
     async def get(self, scope: Scope, key: str, /) -> bytes | None:
         return self.kept.get((scope, key))
 
-    async def put(self, scope: Scope, key: str, value: bytes, /, *, ttl: float | None = None) -> None:
+    async def put(
+        self, scope: Scope, key: str, value: bytes, /, *, ttl: float | None = None, tags: Sequence[str] = ()
+    ) -> None:
         self.kept[scope, key] = value
+
+    async def invalidate(self, scope: Scope, tags: Sequence[str] | None = None, /) -> int:
+        raise NotImplementedError
+
+    async def size(self, scope: Scope, /) -> CacheSize:
+        return CacheSize(len(self.kept), 0)
+
+    async def close(self) -> None: ...
 
 
 async def outputs(here: House, what: Any, **inputs: Any) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from kaizen import settings as module
 from kaizen.core.errors import ConfigError
 from kaizen.core.request import Chunk, Reply, Request
 from kaizen.settings import (
@@ -342,7 +341,7 @@ def test_a_key_is_in_no_error_of_pydantics_own() -> None:
         (
             "custom = 3",
             "custom is no setting; allowed here: model, home, tenant, environment, providers, models, "
-            "inference, defaults, ledger, log",
+            "aliases, inference, server, storage, defaults, ledger, log",
         ),
         ("[inference]\nattempts = 0", "inference.attempts = 0: should be greater than or equal to 1"),
         ("[inference]\nbackoff = inf", "inference.backoff = inf: should be a finite number"),
@@ -478,7 +477,7 @@ def test_a_file_that_can_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def refuse(*_: object) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(module.Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "read_text", refuse)
     with pytest.raises(ConfigError, match=r"kaizen\.toml: Permission denied"):
         load_settings(tmp_path, {}, {})
 
@@ -501,7 +500,8 @@ def documented() -> set[tuple[str, str, str]]:
     section, table_of_keys = "", False
     for line in REFERENCE.read_text().splitlines():
         if line.startswith("## "):
-            section = line.removeprefix("## ").strip("`").partition(".")[0]
+            section = line.removeprefix("## ").strip("`")
+            section = section if section.startswith("inference.") else section.partition(".")[0]
         elif line.startswith("Kind"):
             section = " ".join(part for part in line.split("`") if part in {"openai", "anthropic", "embedded"})
         elif line.startswith(("| key |", "| name |")):
@@ -515,12 +515,18 @@ def declared() -> set[tuple[str, str, str]]:
     """The same of the tree."""
     tables: dict[str, type[BaseModel]] = {"models": ModelSettings, "Top level": Settings}
     tables |= {name: type(value) for name, value in Settings() if isinstance(value, BaseModel)}
+    layers = {name: type(value) for name, value in Settings().inference if isinstance(value, BaseModel)}
+    tables |= {f"inference.{name}": table for name, table in layers.items()}
     kinds = {"openai": OpenAISettings, "anthropic": AnthropicSettings, "embedded": EmbeddedSettings}
     rows: set[tuple[str, str, str]] = {("providers", "kind", "required")}
     for section, table in (tables | kinds).items():
         for name, field in table.model_fields.items():
             default = field.get_default(call_default_factory=True)
-            if name == "kind" or (section == "Top level" and name in {*tables, "providers"}):
+            if (
+                name == "kind"
+                or (section == "Top level" and name in {*tables, "providers"})
+                or (section == "inference" and name in layers)
+            ):
                 continue
             shown = "none" if default is None else f"`{json.dumps(default, default=str)}`"
             shown = "the vendor's" if name == "base_url" else shown

@@ -7,7 +7,9 @@
      ├─ OutputInvalid          what the model wrote breaks the contract, also after repair
      ├─ NotFound               a ref, record or file that does not exist
      ├─ Conflict               two things that can't both be (a replayed step with other inputs, say)
+     ├─ Unauthenticated        no credential, or one that is not known
      ├─ Denied                 policy said no
+     ├─ LimitReached           too many requests, tokens or calls at once; ``retry_after`` says when to come again
      ├─ BudgetExceeded         the run's budget is spent
      ├─ StoreError             storage failed
      └─ ProviderError          a model could not be asked, or answered with an error
@@ -150,6 +152,29 @@ class Denied(KaizenError):
 
     code = "denied"
     status = 403
+
+
+class Unauthenticated(KaizenError):
+    """There is no credential, or it is not known, expired or revoked."""
+
+    code = "unauthenticated"
+    status = 401
+
+
+class LimitReached(KaizenError):
+    """A limit of the caller's key or tenant: requests or tokens a minute, or calls at once.
+
+    Args:
+        retry_after: seconds after which the same call may pass.
+    """
+
+    code = "limit_reached"
+    retryable = True
+    status = 429
+
+    def __init__(self, message: str, *, retry_after: float, detail: Mapping[str, object] | None = None) -> None:
+        super().__init__(message, detail=detail)
+        self.retry_after = retry_after
 
 
 class BudgetExceeded(KaizenError):

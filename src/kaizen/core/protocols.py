@@ -8,21 +8,27 @@ reached by forgetting an argument. Each seam that has adapters has a conformance
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 from kaizen.core.artifact import Artifact
 from kaizen.core.context import Context, Program, Runtime
 from kaizen.core.record import Payload, Record, RecordQuery
-from kaizen.core.request import Chunk, Reply, Request
+from kaizen.core.request import Chunk, Reply, Request, Usage
 from kaizen.core.scope import Scope
 
 __all__ = [
     "Allow",
     "Ask",
     "Cache",
+    "CacheSize",
     "Decision",
     "Deny",
+    "Embedder",
+    "Embeddings",
+    "Lease",
+    "Need",
+    "Neighbour",
     "Optimizer",
     "Policy",
     "Program",
@@ -30,6 +36,7 @@ __all__ = [
     "Runtime",
     "Store",
     "Suspended",
+    "VectorIndex",
 ]
 
 
@@ -85,21 +92,119 @@ class Store(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class CacheSize:
+    """How full a cache is for one scope."""
+
+    entries: int
+    bytes: int
+
+
 class Cache(Protocol):
-    """Answers that may be dropped at any time."""
+    """Answers that may be dropped at any time: when they are too old, too many, or a tag of theirs is invalidated."""
 
     async def get(self, scope: Scope, key: str, /) -> bytes | None:
         """The value, if it is still there."""
         ...
 
-    async def put(self, scope: Scope, key: str, value: bytes, /, *, ttl: float | None = None) -> None:
-        """Keep a value for at most ``ttl`` seconds."""
+    async def put(
+        self, scope: Scope, key: str, value: bytes, /, *, ttl: float | None = None, tags: Sequence[str] = ()
+    ) -> None:
+        """Keep a value for at most ``ttl`` seconds; when this returns, every user of the cache sees it."""
+        ...
+
+    async def invalidate(self, scope: Scope, tags: Sequence[str] | None = None, /) -> int:
+        """Drop what carries any of the tags (all of the scope's for None); how many there were."""
+        ...
+
+    async def size(self, scope: Scope, /) -> CacheSize:
+        """What it holds of a scope."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is in the air and let go."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Texts as points: what means the same lies near.
+
+    Args:
+        model: ref of the model that made them; points of two models can't be compared.
+        dim: numbers a point has.
+        data: float32, little endian, one point after another, each of length 1.
+        usage: tokens read.
+    """
+
+    model: str
+    dim: int
+    data: bytes
+    usage: Usage = field(default_factory=Usage)
+
+
+class Embedder(Protocol):
+    """Makes points of texts."""
+
+    async def embed(self, scope: Scope, texts: Sequence[str], /) -> Embeddings:
+        """A point for each text, in order.
+
+        Raises:
+            ProviderError: and its kinds.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """An entry of an index and its cosine similarity to what was searched, -1 to 1."""
+
+    key: str
+    similarity: float
+
+
+class VectorIndex(Protocol):
+    """Points to find near ones by. ``space`` parts a scope's points: only those of one space are compared."""
+
+    async def add(self, scope: Scope, space: str, key: str, vector: bytes, /) -> None:
+        """Keep a point (float32, little endian, of length 1) under a key; one of that key is replaced."""
+        ...
+
+    async def search(self, scope: Scope, space: str, vector: bytes, k: int, /) -> Sequence[Neighbour]:
+        """The ``k`` nearest, nearest first."""
+        ...
+
+    async def remove(self, scope: Scope, keys: Sequence[str], /) -> None:
+        """Drop these; one that is not there is no error."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is in the air and let go."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What an action may use at most, or what it has used. ``usd`` is None where a price is not known."""
+
+    calls: int = 0
+    tokens: int = 0
+    usd: float | None = 0.0
+
+
+class Lease(Protocol):
+    """What was reserved for one action. It ends by itself some time after its holder died."""
+
+    async def settle(self, used: Need, /) -> None:
+        """Put what was really used in the place of what was reserved. Called once, also when the action failed."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Allow:
-    """Go on."""
+    """Go on, and settle the lease afterwards if there is one."""
+
+    lease: Lease | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +227,18 @@ Decision: TypeAlias = Allow | Deny | Ask
 class Policy(Protocol):
     """The one decision: roles, tenancy, quota, privacy, tool danger and approval all answer it."""
 
-    async def decide(self, ctx: Context, action: str, target: str, /) -> Decision:
-        """May ``ctx.principal`` do ``action`` (such as "run") to ``target`` (such as a program's name)?"""
+    async def decide(self, ctx: Context, action: str, target: str, need: Need | None = None, /) -> Decision:
+        """May ``ctx.run.principal`` do ``action`` to ``target``?
+
+        Args:
+            ctx: who asks, and for whom.
+            action: "run" a program, "infer" with a model, and what rooms above add.
+            target: a program's name, a model's ref.
+            need: what it will use at most, where it uses anything that has a limit.
+
+        Raises:
+            RateLimited, BudgetExceeded: where a limit stands in the way, so that the caller learns when to come again.
+        """
         ...
 
 

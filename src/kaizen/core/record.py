@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from kaizen.core.request import Tier
+from kaizen.core.request import Stage, Tier
 from kaizen.core.scope import Scope
 
-Kind: TypeAlias = Literal["program", "model", "score"]
+Kind: TypeAlias = Literal["program", "model", "score", "span"]
 Status: TypeAlias = Literal["ok", "error", "cancelled", "suspended"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One program call, one model call, or one score about another record.
+    """One program call, one model call, one score about another record, or one span of another application.
 
     A program call's tokens, cost and ``model_calls`` are summed over the model calls below it, repairs
     included; so sum one kind, never both. Contents stand apart, as payloads behind the two digests.
@@ -45,6 +45,9 @@ class Record:
         error_code, error: code and one-line message of the error it ended with.
         about: the record a score is about.
         value: the score.
+        task: type of the task, as the caller named or the router found it.
+        saved_usd: dollars that the layers saved, see ``Stage``; None where one of them can't tell.
+        stages: what the layers did.
     """
 
     id: str
@@ -76,6 +79,9 @@ class Record:
     error: str | None = None
     about: str | None = None
     value: float | None = None
+    task: str | None = None
+    saved_usd: float | None = 0.0
+    stages: tuple[Stage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

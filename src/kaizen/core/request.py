@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from kaizen.core.message import Message, ToolCall
 from kaizen.core.scope import Scope
@@ -13,6 +13,9 @@ JsonSchema: TypeAlias = Mapping[str, Any]
 Finish: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
 ToolChoice: TypeAlias = Literal["auto", "required", "none"]
 Tier: TypeAlias = Literal["model", "exact", "semantic", "step"]
+Routing: TypeAlias = Literal["explicit", "guided", "autopilot"]
+Quality: TypeAlias = Literal["low", "medium", "high", "max"]
+Pace: TypeAlias = Literal["slow", "normal", "fast", "instant"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,52 @@ class Decoding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the caller wishes of the layers. None leaves a layer's own setting; a wish no layer can meet is an error.
+
+    Args:
+        exact: whether the exact cache may answer and keep this call.
+        refresh: ask anew and keep the new answer, whatever a cache holds.
+        semantic: whether an answer to a question of the same meaning may be given.
+        compress: whether the prompt may be shortened.
+        batch: whether the call may wait for others, as long as ``deadline`` and ``latency_budget_ms`` allow.
+        hedge: whether a second call may be sent when the first takes unusually long.
+        routing: "explicit" asks ``Request.model`` and no other, "guided" chooses by the wishes below, "autopilot"
+            finds the task's type and chooses for it.
+        quality: how much it matters that the answer is right.
+        pace: how much it matters that the answer comes soon.
+        quality_threshold: lowest predicted quality to accept, 0 to 5.
+        latency_budget_ms: milliseconds that the answer may take; a candidate that is slower is no candidate.
+        cost_budget_usd: dollars that the call may cost at most.
+        task: the type of task, where the caller knows it.
+        fallback: whether the nearest candidate may be asked where none meets the wishes.
+        ttl: seconds that a cached answer may be kept.
+        tags: what the answer depends on, such as ``document:7f`` or ``program:triage``: a cached answer goes when
+            one of them is invalidated.
+    """
+
+    exact: bool | None = None
+    refresh: bool = False
+    semantic: bool | None = None
+    compress: bool | None = None
+    batch: bool | None = None
+    hedge: bool | None = None
+    routing: Routing | None = None
+    quality: Quality | None = None
+    pace: Pace | None = None
+    quality_threshold: float | None = None
+    latency_budget_ms: float | None = None
+    cost_budget_usd: float | None = None
+    task: str | None = None
+    fallback: bool = False
+    ttl: float | None = None
+    tags: tuple[str, ...] = ()
+
+
+NO_OPTIONS: Final = Options()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One call to a model.
 
@@ -66,6 +115,7 @@ class Request:
         decoding: sampling parameters.
         top_logprobs: how many alternatives to report a token with its log-probability; None reports none.
         deadline: ``time.monotonic()`` at which the caller stops waiting, or None.
+        options: what the caller wishes of the layers.
     """
 
     scope: Scope
@@ -78,6 +128,7 @@ class Request:
     decoding: Decoding = Decoding()
     top_logprobs: int | None = None
     deadline: float | None = None
+    options: Options = NO_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +161,24 @@ class TokenLogprob:
     top: tuple[tuple[str, float], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What one layer did to a call.
+
+    Args:
+        layer: its key in the settings, such as ``exact`` or ``route``.
+        ms: milliseconds that the layer itself took, without those below it.
+        saved_usd: dollars that the call would have cost more without it, on the caller's own model; None where a
+            price is not known.
+        note: what it decided and why, as JSON-able values.
+    """
+
+    layer: str
+    ms: float = 0.0
+    saved_usd: float | None = 0.0
+    note: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """A model's whole answer.
@@ -125,6 +194,8 @@ class Reply:
         tier: which layer answered.
         attempts: how many times a provider was asked, retries included.
         first_token_ms: milliseconds from the call to the first token, where it was streamed.
+        stages: what the layers did, innermost first; a layer that did nothing is absent.
+        record_id: the record of this call, set by the runner.
     """
 
     model: str
@@ -137,6 +208,14 @@ class Reply:
     tier: Tier = "model"
     attempts: int = 1
     first_token_ms: float | None = None
+    stages: tuple[Stage, ...] = ()
+    record_id: str | None = None
+
+    @property
+    def saved_usd(self) -> float | None:
+        """Dollars that the layers saved together; None where one of them can't tell."""
+        saved = [stage.saved_usd for stage in self.stages]
+        return None if any(one is None for one in saved) else sum(one or 0.0 for one in saved)
 
 
 @dataclass(frozen=True, slots=True)

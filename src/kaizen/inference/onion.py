@@ -1,8 +1,10 @@
-"""The order of the layers round the adapters, innermost first."""
+"""The order of the layers round the adapters. The one place to read it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from kaizen.core.protocols import Provider
 from kaizen.inference.deadline import Deadline
@@ -11,16 +13,51 @@ from kaizen.inference.meter import Meter
 from kaizen.inference.prices import PriceTable
 from kaizen.inference.retry import Retries, Retry
 
+Layer: TypeAlias = Callable[[Provider], Provider]
 
-def build_onion(adapters: Mapping[str, Callable[[], Provider]], *, prices: PriceTable, retries: Retries) -> Provider:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layers:
+    """The layers that may be left out: what puts each round the provider below it, or None.
+
+    Args:
+        exact: identical calls answered from what was answered before.
+        semantic: questions of the same meaning, too.
+        compress: fewer tokens.
+        route: which model answers.
+        batch: calls that wait for others.
+        failover: another model where one fails.
+        meter: whether costs are counted.
+    """
+
+    exact: Layer | None = None
+    semantic: Layer | None = None
+    compress: Layer | None = None
+    route: Layer | None = None
+    batch: Layer | None = None
+    failover: Layer | None = None
+    meter: bool = True
+
+
+def build_onion(
+    adapters: Mapping[str, Callable[[], Provider]],
+    *,
+    prices: PriceTable,
+    retries: Retries,
+    layers: Layers = Layers(),
+) -> Provider:
     """All layers round the adapters.
 
     Args:
         adapters: by provider name, what makes its adapter; called at the first request that needs it.
         prices: what a model's tokens cost.
         retries: how often and how patiently to ask again.
+        layers: those that may be left out.
     """
     onion: Provider = Dispatch(adapters)  # the adapter that the ref names
     onion = Retry(onion, retries)  # asks again; no client below does
+    for layer in (layers.failover, layers.batch, layers.route, layers.compress, layers.semantic, layers.exact):
+        if layer is not None:
+            onion = layer(onion)
     onion = Deadline(onion)  # bounds all attempts together
-    return Meter(onion, prices)  # what the answer cost
+    return Meter(onion, prices) if layers.meter else onion  # what the answer cost

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias, assert_never
 
@@ -208,6 +208,7 @@ def as_json(record: Record) -> dict[str, Any]:
     """A record's fields by name, as JSON-able values."""
     values = {field.name: getattr(record, field.name) for field in fields(Record)}
     values["scope"] = {"tenant": record.scope.tenant, "environment": record.scope.environment}
+    values["stages"] = [asdict(stage) for stage in record.stages]
     return values
 
 

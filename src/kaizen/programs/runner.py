@@ -14,10 +14,19 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from kaizen.core.answer import Answer
 from kaizen.core.context import EVERY, Context, Program, Run
-from kaizen.core.errors import Conflict, Denied, InvalidInput, KaizenError, ProviderError, Unavailable, note_record
+from kaizen.core.errors import (
+    Conflict,
+    Denied,
+    InvalidInput,
+    KaizenError,
+    ProviderError,
+    Timeout,
+    Unavailable,
+    note_record,
+)
 from kaizen.core.ids import new_id
 from kaizen.core.params import Params
-from kaizen.core.protocols import Allow, Ask, Deny, Policy, Provider, Suspended
+from kaizen.core.protocols import Allow, Ask, Deny, Lease, Need, Policy, Provider, Suspended
 from kaizen.core.record import Payload, Record, Status
 from kaizen.core.request import Chunk, Reply, Request
 from kaizen.core.scope import Scope
@@ -58,7 +67,8 @@ class Runner:
         provider: the onion.
         ledger: where records go.
         defaults: the params a program falls back to, by the model ref it names (None for none).
-        policy: asked before every program call; None allows all.
+        policy: asked before every program call and every model call; None allows all.
+        ceiling: what a request may use at most, for the policy; it may set bounds that the request left open.
     """
 
     def __init__(
@@ -68,8 +78,10 @@ class Runner:
         ledger: Ledger,
         defaults: Callable[[str | None], Params],
         policy: Policy | None = None,
+        ceiling: Callable[[Request], tuple[Request, Need]] | None = None,
     ) -> None:
         self._provider, self._ledger, self._policy = provider, ledger, policy
+        self._ceiling = ceiling or _uncounted
         self._defaults = defaults
         # by identity: Params hold mappings and can't be hashed
         self._resolved: dict[tuple[str, int, int, int], tuple[list[Params], Params, str]] = {}
@@ -107,7 +119,7 @@ class Runner:
             if ctx.run.replay is not None and (kept := await self._replayed(call, values)) is not None:
                 return kept
             if self._policy is not None:
-                await self._decide(self._policy, call)
+                await self._decide(self._policy, ctx, "run", call.spec.name)
             answer = await program(ctx, **values)
             if ctx.tally.waiting is not None:
                 # taken on the way, as gather(return_exceptions=True) does: nothing below may wait unseen
@@ -136,15 +148,17 @@ class Runner:
         data = await self._ledger.payload(ctx.scope, record.output_digest) if record.output_digest else None
         return None if data is None else call.spec.load_answer(data, values).stamped(record)
 
-    async def _decide(self, policy: Policy, call: _Call) -> None:
-        decision = await policy.decide(call.ctx, "run", call.spec.name)
+    async def _decide(
+        self, policy: Policy, ctx: Context, action: str, target: str, need: Need | None = None
+    ) -> Lease | None:
+        decision = await policy.decide(ctx, action, target, need)
         match decision:
-            case Allow():
-                return
+            case Allow(lease):
+                return lease
             case Deny(reason):
-                raise Denied(f"{call.spec.name}: {reason}")
+                raise Denied(f"{target}: {reason}")
             case Ask(question):
-                raise Suspension(call.ctx.step, question)
+                raise Suspension(ctx.step, question)
             case _:
                 assert_never(decision)
 
@@ -170,15 +184,19 @@ class Runner:
         """One model call, recorded."""
         if ctx.run.replay is not None and (kept := await self._kept_reply(ctx, request)) is not None:
             return kept
-        call = self._open_model_call(ctx, request)
+        call = await self._open_model_call(ctx, request)
         try:
-            reply = await self._provider.complete(request)
+            reply = await self._provider.complete(call.request)
         except BaseException as error:
             self._close_model_call(call, None, error)
+            await call.settle(None, error)
             raise
         self._close_model_call(call, reply, None)
+        if call.lease is not None:
+            await call.settle(reply, None)
         if ctx.record_id is None:
             await self._settle(ctx)
+            reply = replace(reply, record_id=call.id)
         return reply
 
     async def stream(self, ctx: Context, request: Request) -> AsyncIterator[Chunk]:
@@ -187,20 +205,26 @@ class Runner:
             yield Chunk(kept.text)
             yield Chunk(reply=kept)
             return
-        call = self._open_model_call(ctx, request)
+        call = await self._open_model_call(ctx, request)
         reply: Reply | None = None
-        chunks = self._provider.stream(request)
+        chunks = self._provider.stream(call.request)
         try:
             async for chunk in chunks:
                 if chunk.reply is not None:
                     reply = chunk.reply
                     self._close_model_call(call, reply, None)
+                    await call.settle(reply, None)
+                    if ctx.record_id is None:
+                        await self._settle(ctx)
+                        chunk = replace(chunk, reply=replace(reply, record_id=call.id))
+                call.begun = True
                 yield chunk
             if reply is None:
                 raise Unavailable("the stream ended before its answer was whole", model=request.model)
         except BaseException as error:
             if reply is None:
                 self._close_model_call(call, None, error)
+                await call.settle(None, error)
             raise
         finally:
             if (close := getattr(chunks, "aclose", None)) is not None:
@@ -226,11 +250,25 @@ class Runner:
         ctx.tally.model, ctx.tally.tier = record.model, "step"
         return replace(_replies().validate_json(data), tier="step")
 
-    def _open_model_call(self, ctx: Context, request: Request) -> _ModelCall:
+    async def _open_model_call(self, ctx: Context, request: Request) -> _ModelCall:
         ctx.check_deadline()
+        call = _ModelCall(ctx, request)
+        if self._policy is not None:
+            call.request, call.need = self._ceiling(request)
+            try:
+                call.lease = await self._decide(self._policy, ctx, "infer", request.model, call.need)
+            except BaseException as error:
+                self._close_model_call(call, None, error)  # a refusal is a fact, too
+                if ctx.record_id is None:
+                    await self._settle(ctx)
+                raise
         if ctx.budget is not None:
-            ctx.budget.take_call()
-        return _ModelCall(ctx, request)
+            try:
+                ctx.budget.take_call()
+            except BaseException as error:
+                await call.settle(None, error)
+                raise
+        return call
 
     def _close_model_call(self, call: _ModelCall, reply: Reply | None, error: BaseException | None) -> None:
         ctx = call.ctx
@@ -345,6 +383,21 @@ def _owner(ctx: Context) -> str:
     return ctx.record_id or f"run {ctx.run.run_id}"
 
 
+def _uncounted(request: Request) -> tuple[Request, Need]:
+    """For an App without prices: a call is a call."""
+    return request, Need(1)
+
+
+def _task(reply: Reply) -> str | None:
+    """The type of task that a layer found."""
+    return next((stage.note["task"] for stage in reply.stages if "task" in stage.note), None)
+
+
+def _unknown(error: BaseException | None) -> bool:
+    """Whether a provider may have worked, and billed, for a call that ended with this."""
+    return isinstance(error, Timeout | asyncio.CancelledError | GeneratorExit)
+
+
 def _attempts(error: BaseException | None) -> int:
     """How often a provider was asked before this error; 0 where nobody can tell."""
     attempts = error.detail.get("attempts", 1) if isinstance(error, ProviderError) else 0
@@ -442,11 +495,30 @@ class _Call:
 class _ModelCall:
     """A model call on its way."""
 
-    __slots__ = ("clock", "ctx", "id", "request", "started_at")
+    __slots__ = ("begun", "clock", "ctx", "id", "lease", "need", "request", "started_at")
 
     def __init__(self, ctx: Context, request: Request) -> None:
         self.ctx, self.request, self.id = ctx, request, new_id()
         self.started_at, self.clock = time.time(), time.perf_counter()
+        self.need = Need()
+        self.lease: Lease | None = None
+        self.begun = False  # whether a piece of a stream was passed on
+
+    async def settle(self, reply: Reply | None, error: BaseException | None) -> None:
+        """Put what was used in the place of what was reserved; all of it where nobody can tell."""
+        lease, self.lease = self.lease, None
+        if lease is None:
+            return
+        if reply is not None:
+            usage = reply.usage
+            asked = reply.tier == "model"
+            used = Need(1, usage.tokens_in + usage.tokens_out if asked else 0, reply.cost_usd)
+        elif self.begun or _unknown(error):
+            used = self.need
+        else:
+            used = Need(1)
+        # shielded: whoever cancels the call must not leave the reservation to its lease's end
+        await asyncio.shield(asyncio.ensure_future(lease.settle(used)))
 
     def record(self, reply: Reply | None, error: BaseException | None, sent: str, got: str | None) -> Record:
         ctx = self.ctx
@@ -480,4 +552,7 @@ class _ModelCall:
             output_digest=got,
             error_code=code,
             error=message,
+            task=self.request.options.task or _task(answered),
+            saved_usd=answered.saved_usd,
+            stages=answered.stages,
         )

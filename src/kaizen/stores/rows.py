@@ -9,7 +9,10 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
+from pydantic_core import from_json, to_json
+
 from kaizen.core.record import Payload, Record, RecordQuery
+from kaizen.core.request import Stage
 from kaizen.core.scope import Scope
 
 Row: TypeAlias = tuple[Any, ...]
@@ -20,6 +23,7 @@ _FLAGS: Final = tuple(
     place for place, field in enumerate(f for f in fields(Record) if f.name != "scope") if field.type == "bool"
 )
 _COLUMNS: Final = ", ".join(f'"{name}"' for name in FIELDS)
+_STAGES: Final = FIELDS.index("stages")
 _values: Callable[[Record], Row] = attrgetter(*FIELDS)
 
 _SCOPED: Final = "tenant = ? AND environment = ?"
@@ -43,7 +47,9 @@ PAYLOAD: Final = """
 
 def record_row(scope: Scope, record: Record) -> Row:
     """A record's columns, the scope's first."""
-    return (scope.tenant, scope.environment, *_values(record))
+    values = _values(record)
+    stages = to_json(record.stages).decode() if record.stages else None
+    return (scope.tenant, scope.environment, *values[:_STAGES], stages, *values[_STAGES + 1 :])
 
 
 def payload_row(scope: Scope, payload: Payload) -> Row:
@@ -56,6 +62,8 @@ def to_record(scope: Scope, row: Row) -> Record:
     values = dict(zip(FIELDS, row, strict=True))
     for place in _FLAGS:
         values[FIELDS[place]] = bool(row[place])
+    kept = values["stages"]
+    values["stages"] = tuple(Stage(**stage) for stage in from_json(kept)) if kept else ()
     return Record(scope=scope, **values)
 
 

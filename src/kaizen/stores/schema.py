@@ -37,6 +37,11 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE TABLE upkeep (indexed)",
         "INSERT INTO upkeep VALUES (0)",
     ),
+    (
+        "ALTER TABLE records ADD COLUMN task",
+        "ALTER TABLE records ADD COLUMN saved_usd DEFAULT 0.0",
+        "ALTER TABLE records ADD COLUMN stages",
+    ),
 )
 
 _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})

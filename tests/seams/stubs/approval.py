@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kaizen.core.context import Context
-from kaizen.core.protocols import Allow, Ask, Decision
+from kaizen.core.protocols import Allow, Ask, Decision, Need
 
 
 class Approval:
@@ -11,7 +11,7 @@ class Approval:
         self.dangerous = dangerous
         self.approved: set[tuple[str, str]] = set()
 
-    async def decide(self, ctx: Context, action: str, target: str, /) -> Decision:
+    async def decide(self, ctx: Context, action: str, target: str, need: Need | None = None, /) -> Decision:
         if target not in self.dangerous or (ctx.run.run_id, ctx.step) in self.approved:
             return Allow()
         return Ask(f"may {ctx.run.principal or 'anybody'} {action} {target}?")

@@ -23,7 +23,7 @@ from kaizen.core.errors import (
 )
 from kaizen.core.ids import new_id
 from kaizen.core.message import Message
-from kaizen.core.protocols import Allow, Ask, Decision, Deny, Suspended
+from kaizen.core.protocols import Allow, Ask, Decision, Deny, Need, Suspended
 from kaizen.core.record import Record
 from kaizen.core.request import Reply, Usage
 from kaizen.core.scope import Scope
@@ -461,7 +461,7 @@ class Rule:
     def __init__(self, **by_name: Decision) -> None:
         self.by_name, self.asked = by_name, []  # type: ignore[var-annotated]
 
-    async def decide(self, ctx: Context, action: str, target: str, /) -> Decision:
+    async def decide(self, ctx: Context, action: str, target: str, need: Need | None = None, /) -> Decision:
         self.asked.append((ctx.run.principal, action, target, ctx.step))
         return self.by_name.get(target.rsplit(".", 1)[-1], Allow())
 

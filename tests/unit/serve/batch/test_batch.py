@@ -8,7 +8,7 @@ import pytest
 from kaizen.app import App, build
 from kaizen.core.context import Context
 from kaizen.core.errors import AuthFailed, ConfigError, Unavailable
-from kaizen.core.protocols import Ask, Decision
+from kaizen.core.protocols import Ask, Decision, Need
 from kaizen.core.request import Reply, Request, Usage
 from kaizen.settings import load_settings
 from kaizen.stores.sqlite import SqliteStore
@@ -362,7 +362,7 @@ def test_an_output_the_contract_does_not_declare_stops_the_batch(project: Projec
 
 def test_a_row_that_waits_for_approval_is_not_answered(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     class Asking:
-        async def decide(self, ctx: Context, action: str, target: str, /) -> Decision:
+        async def decide(self, ctx: Context, action: str, target: str, need: Need | None = None, /) -> Decision:
             return Ask(f"may it {action} {target}?")
 
     settings = load_settings(project.folder, {"KAIZEN_MODEL": "scripted/m"}, {})

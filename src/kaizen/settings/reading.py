@@ -1,4 +1,4 @@
-"""The settings: one frozen tree, and the only file that reads the environment and ``kaizen.toml``.
+"""Reading the settings: the only file that looks at the environment and ``kaizen.toml``.
 
 Rising order: defaults, ``kaizen.toml`` in the project's root, ``KAIZEN_*`` variables, ``kaizen.configure(...)``. A key
 or value that is wrong in any of them stops the start with a ConfigError. ``docs/reference/settings.md`` lists all keys.
@@ -14,224 +14,21 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, TypeAlias, TypeGuard, cast, get_args, get_origin
+from typing import Any, Final, TypeGuard, cast, get_args, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    StringConstraints,
-    ValidationError,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from kaizen.core.errors import ConfigError
-from kaizen.core.params import OutputMode
 from kaizen.core.protocols import Provider
 from kaizen.core.spec import shorten
+from kaizen.settings.tree import BUILT_IN, BY_KIND, RemoteSettings, Settings
+from kaizen.settings.values import NAME
 
 FILE: Final = "kaizen.toml"
 PREFIX: Final = "KAIZEN_"
 # Variables of that prefix which are no settings: KAIZEN_DATA names the data sets of tests and benchmarks.
 NO_SETTINGS: Final = frozenset({"KAIZEN_DATA"})
-
-_NAME: Final = r"^[A-Za-z0-9_.-]+$"
-
-# -- values ---------------------------------------------------------------------------------------
-
-
-def _rooted(path: Path, info: ValidationInfo) -> Path:
-    """A relative path starts at the project's root, whatever the working directory is."""
-    context = cast("Mapping[str, Any]", info.context or {})
-    return context.get("root", Path()) / path.expanduser()
-
-
-def _ref(text: str) -> str:
-    provider, _, model = text.partition("/")
-    if not provider or not model:
-        raise ValueError("should read provider/model, such as embedded/smollm2-135m")
-    return text
-
-
-def _address(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("should be an address such as http://127.0.0.1:8000/v1")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("should hold no credential and no query; a key goes to api_key_env")
-    return text.rstrip("/")
-
-
-RootedPath: TypeAlias = Annotated[Path, AfterValidator(_rooted)]
-Ref: TypeAlias = Annotated[str, AfterValidator(_ref)]
-Address: TypeAlias = Annotated[str, AfterValidator(_address)]
-Name: TypeAlias = Annotated[str, StringConstraints(pattern=_NAME)]
-Positive: TypeAlias = Annotated[int, Field(ge=1)]
-Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Dollars: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class _Table(BaseModel):
-    # hide_input: an error that escapes us must not show what may be a key
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, protected_namespaces=())
-
-
-# -- the tree -------------------------------------------------------------------------------------
-
-
-class _Remote(_Table):
-    api_key: Annotated[SecretStr, Field(min_length=1)] | None = None
-    api_key_env: Annotated[str, Field(min_length=1)] | None = None
-    max_connections: Positive | None = None
-    connect_timeout: Seconds = 10.0
-    answer_timeout: Seconds = 600.0
-    idle_timeout: Seconds = 60.0
-    max_body_bytes: Positive = 16 * 1024 * 1024
-    proxy: Annotated[SecretStr, Field(min_length=1)] | None = None
-
-    @model_validator(mode="after")
-    def _one_key(self) -> Self:
-        if self.api_key is not None and self.api_key_env is not None:
-            raise ValueError("give api_key or api_key_env, not both")
-        return self
-
-
-class OpenAISettings(_Remote):
-    """A provider that speaks OpenAI's wire: OpenAI, Ollama, vLLM, llama.cpp and most vendors."""
-
-    kind: Literal["openai"]
-    base_url: Address = "https://api.openai.com/v1"
-    api: Literal["chat", "responses"] = "chat"
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
-
-
-class AnthropicSettings(_Remote):
-    """A provider that speaks Anthropic's wire."""
-
-    kind: Literal["anthropic"]
-    base_url: Address = "https://api.anthropic.com/v1"
-    max_tokens: Positive = 4096
-
-
-class EmbeddedSettings(_Table):
-    """Models that run inside this process."""
-
-    kind: Literal["embedded"]
-    models: Mapping[Annotated[str, Field(min_length=1)], RootedPath] = Field(default_factory=dict)
-    threads: Positive | None = None
-    slots: Positive = 2
-    context: Positive = 4096
-
-
-RemoteSettings: TypeAlias = OpenAISettings | AnthropicSettings
-ProviderSettings: TypeAlias = OpenAISettings | AnthropicSettings | EmbeddedSettings
-
-_BY_KIND: Final[Mapping[str, type[ProviderSettings]]] = {
-    "openai": OpenAISettings,
-    "anthropic": AnthropicSettings,
-    "embedded": EmbeddedSettings,
-}
-_BUILT_IN: Final[Mapping[str, Mapping[str, Any]]] = {
-    "embedded": {"kind": "embedded"},
-    "openai": {"kind": "openai", "api_key_env": "OPENAI_API_KEY"},
-    "anthropic": {"kind": "anthropic", "api_key_env": "ANTHROPIC_API_KEY"},
-    "ollama": {"kind": "openai", "base_url": "http://127.0.0.1:11434/v1"},
-}
-
-
-class ModelSettings(_Table):
-    """What is known of one model: it goes before the tables that Kaizen carries."""
-
-    input_usd_per_mtok: Dollars | None = None
-    output_usd_per_mtok: Dollars | None = None
-    cached_input_usd_per_mtok: Dollars | None = None
-    cache_write_usd_per_mtok: Dollars | None = None
-    output_mode: OutputMode | None = None
-
-    @model_validator(mode="after")
-    def _whole_price(self) -> Self:
-        whole = self.input_usd_per_mtok is not None and self.output_usd_per_mtok is not None
-        if not whole and any(getattr(self, name) is not None for name in type(self).model_fields if "_usd_" in name):
-            raise ValueError("a price needs both input_usd_per_mtok and output_usd_per_mtok")
-        return self
-
-
-class InferenceSettings(_Table):
-    """How models are asked."""
-
-    attempts: Positive = 3
-    backoff: Seconds = 0.5
-    backoff_max: Seconds = 8.0
-    retry_after_max: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60.0
-
-
-class DefaultSettings(_Table):
-    """Params of every program that does not set its own."""
-
-    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    max_tokens: Positive | None = None
-    seed: int | None = None
-    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    output_mode: OutputMode | None = None
-    repairs: Annotated[int, Field(ge=0)] | None = None
-
-
-class LedgerSettings(_Table):
-    """What is kept of each call."""
-
-    payloads: bool = True
-
-
-class LogSettings(_Table):
-    """What is logged."""
-
-    level: Literal["debug", "info", "warning", "error", "off"] = "off"
-
-
-def _built_in() -> dict[str, ProviderSettings]:
-    return {name: _BY_KIND[tree["kind"]](**tree) for name, tree in _BUILT_IN.items()}
-
-
-class Settings(_Table):
-    """The whole tree. Made by ``load_settings`` and ``merge``; ``app.py`` cuts it into a value for each part."""
-
-    model: Ref | None = None
-    home: RootedPath = Field(default=Path(".kaizen"), validate_default=True)
-    tenant: Name = "local"
-    environment: Name = "dev"
-    providers: Mapping[Name, Annotated[ProviderSettings, Field(discriminator="kind")]] = Field(
-        default_factory=_built_in
-    )
-    models: Mapping[Ref, ModelSettings] = Field(default_factory=dict)
-    inference: InferenceSettings = InferenceSettings()
-    defaults: DefaultSettings = DefaultSettings()
-    ledger: LedgerSettings = LedgerSettings()
-    log: LogSettings = LogSettings()
-
-    _root: Path = PrivateAttr(default=Path())
-    _custom: Mapping[str, Provider] = PrivateAttr(default_factory=dict[str, Provider])
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Keep what is no setting: pydantic passes the validation context here."""
-        if context is not None:
-            self._root, self._custom = context["root"], context["custom"]
-
-    @property
-    def root(self) -> Path:
-        """The project's root: the nearest folder above with a ``kaizen.toml``, else the working directory."""
-        return self._root
-
-    @property
-    def custom(self) -> Mapping[str, Provider]:
-        """By name, the Provider objects that were given to ``configure``."""
-        return self._custom
-
 
 # -- reading --------------------------------------------------------------------------------------
 
@@ -396,7 +193,7 @@ class _Draft:
     origin: dict[tuple[str, ...], str] = field(default_factory=dict[tuple[str, ...], str])
 
     def __post_init__(self) -> None:
-        self.lay({"providers": _BUILT_IN}, "defaults")
+        self.lay({"providers": BUILT_IN}, "defaults")
 
     def configure(self, overrides: Mapping[str, Any]) -> None:
         """Lay what ``kaizen.configure`` was given, Provider objects apart."""
@@ -408,10 +205,8 @@ class _Draft:
             for name, value in providers.items():
                 self.custom.pop(name, None)
                 if _is_provider(value):
-                    if not re.match(_NAME, name):
-                        raise ConfigError(
-                            f"configure(): {_dotted(('providers', name))}: should match pattern {_NAME!r}"
-                        )
+                    if not re.match(NAME, name):
+                        raise ConfigError(f"configure(): {_dotted(('providers', name))}: should match pattern {NAME!r}")
                     self.tree["providers"].pop(name, None)
                     self.custom[name] = value
         self.lay(tree, "configure()")
@@ -453,11 +248,11 @@ class _Draft:
         path, kind = _path(item["loc"])
         match item["type"]:
             case "extra_forbidden":
-                advice = _advice(path, _keys(_BY_KIND[kind] if kind else _at(path[:-1])), _dotted)
+                advice = _advice(path, _keys(BY_KIND[kind] if kind else _at(path[:-1])), _dotted)
                 return path, f"{_dotted(path)} is no setting; {advice}"
             case "union_tag_not_found" | "union_tag_invalid":
                 path = (*path, "kind")
-                return path, f"{_dotted(path)} should be one of {', '.join(_BY_KIND)}"
+                return path, f"{_dotted(path)} should be one of {', '.join(BY_KIND)}"
             case "model_attributes_type" if path[0] == "providers":
                 return path, f"{_dotted(path)} should be a table, or an object with complete and stream"
             case "dict_type" | "mapping_type" | "model_type" | "model_attributes_type":
@@ -518,7 +313,7 @@ def _paths(annotation: Any) -> Iterator[tuple[str, ...]]:
 def _path(loc: tuple[str | int, ...]) -> tuple[tuple[str, ...], str | None]:
     """The keys of one of pydantic's places, and the provider's kind where it went through one."""
     path = tuple(str(part) for part in loc if part != "[key]")
-    if path[0] == "providers" and len(path) > 2 and path[2] in _BY_KIND:
+    if path[0] == "providers" and len(path) > 2 and path[2] in BY_KIND:
         return (*path[:2], *path[3:]), path[2]
     return path, None
 

@@ -1,0 +1,28 @@
+"""The settings: one frozen tree, read once from ``kaizen.toml``, the environment and ``kaizen.configure``."""
+
+from kaizen.settings.reading import data_home, load_settings, merge, read, resolve_key, resolve_proxy
+from kaizen.settings.tree import (
+    AnthropicSettings,
+    EmbeddedSettings,
+    ModelSettings,
+    OpenAISettings,
+    ProviderSettings,
+    RemoteSettings,
+    Settings,
+)
+
+__all__ = [
+    "AnthropicSettings",
+    "EmbeddedSettings",
+    "ModelSettings",
+    "OpenAISettings",
+    "ProviderSettings",
+    "RemoteSettings",
+    "Settings",
+    "data_home",
+    "load_settings",
+    "merge",
+    "read",
+    "resolve_key",
+    "resolve_proxy",
+]
