@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from kaizen.programs.function import tool as tool
     from kaizen.programs.signature import Signature as Signature
     from kaizen.programs.signature import signature as signature
-    from kaizen.programs.wrap import best_of as best_of
-    from kaizen.programs.wrap import refine as refine
+    from kaizen.programs.wrap.best import best_of as best_of
+    from kaizen.programs.wrap.best import refine as refine
+    from kaizen.programs.wrap.cached import cached as cached
 
     context = declare
 
@@ -44,13 +45,14 @@ _FACE = {
     "Record": "core.record",
     "SecurityConstraint": "programs.declare",
     "Signature": "programs.signature",
-    "best_of": "programs.wrap",
+    "best_of": "programs.wrap.best",
+    "cached": "programs.wrap.cached",
     "configure": "app",
     "context": "programs.declare:",
     "errors": "core.errors:",
     "program": "programs.function",
     "react": "programs.agent",
-    "refine": "programs.wrap",
+    "refine": "programs.wrap.best",
     "signature": "programs.signature",
     "tool": "programs.function",
 }

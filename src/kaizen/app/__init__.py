@@ -19,7 +19,7 @@ from kaizen.core.context import Budget, Partial, Program, Run
 from kaizen.core.errors import Denied
 from kaizen.core.ids import new_id
 from kaizen.core.params import Params
-from kaizen.core.protocols import Policy, Provider, Store, Suspended
+from kaizen.core.protocols import Cache, Policy, Provider, Store, Suspended
 from kaizen.core.scope import Scope
 from kaizen.inference.ceiling import Ceiling
 from kaizen.inference.onion import build_onion
@@ -155,7 +155,12 @@ class App:
 
 
 def build(
-    settings: Settings, *, provider: Provider | None = None, store: Store | None = None, policy: Policy | None = None
+    settings: Settings,
+    *,
+    provider: Provider | None = None,
+    store: Store | None = None,
+    policy: Policy | None = None,
+    cache: Cache | None = None,
 ) -> App:
     """Join an App. The only wiring there is, readable top to bottom.
 
@@ -163,7 +168,8 @@ def build(
         settings: as ``kaizen.settings`` reads them.
         provider: instead of the onion round the configured providers.
         store: instead of SQLite under ``settings.home``. The App closes it.
-        policy: asked before every program call.
+        policy: asked before every program call and every model call.
+        cache: where steps and calls keep their answers, instead of the settings'. The App closes it.
     """
     endpoints = {name: endpoint_of(one) for name, one in settings.providers.items()}
     factories: dict[str, Callable[[], Provider]] = {
@@ -177,7 +183,7 @@ def build(
     )
     defaults = default_params(settings, capabilities(settings, endpoints))
     ceiling = Ceiling(prices, {ref: model.max_output_tokens for ref, model in settings.models.items()})
-    runner = Runner(provider=onion, ledger=ledger, defaults=defaults, policy=policy, ceiling=ceiling)
+    runner = Runner(provider=onion, ledger=ledger, defaults=defaults, policy=policy, ceiling=ceiling, cache=cache)
     return App(settings, onion, ledger, runner)
 
 

@@ -7,7 +7,7 @@ seams together.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeVar, overload
 
@@ -64,6 +64,14 @@ class Runtime(Protocol):
 
     def params(self, ctx: Context, spec: Spec, own: Params, /) -> Params:
         """See ``Context.params``."""
+        ...
+
+    async def recall(self, ctx: Context, key: str, /) -> bytes | None:
+        """See ``Context.recall``."""
+        ...
+
+    async def keep(self, ctx: Context, key: str, value: bytes, tags: Sequence[str], ttl: float | None, /) -> None:
+        """See ``Context.keep``."""
         ...
 
 
@@ -124,6 +132,8 @@ class Tally:
         "model_calls",
         "params",
         "priced",
+        "saved_usd",
+        "tags",
         "tier",
         "tokens_cached",
         "tokens_in",
@@ -134,12 +144,14 @@ class Tally:
     def __init__(self) -> None:
         self.tokens_in = self.tokens_out = self.tokens_cached = self.attempts = self.model_calls = 0
         self.cost_usd = 0.0
+        self.saved_usd: float | None = 0.0
         self.priced = True
         self.estimated = False
         self.model: str | None = None
         self.params: str | None = None
         self.tier: Tier = "model"
         self.first_token_ms: float | None = None
+        self.tags: frozenset[str] = frozenset()
         # what a call below waits with; the program above can't end well before it
         self.waiting: BaseException | None = None
 
@@ -153,6 +165,8 @@ class Tally:
         self.attempts += reply.attempts
         self.model_calls += 1
         self._cost(reply.cost_usd)
+        if reply.stages:
+            self._save(reply.saved_usd)
         self.model, self.tier = reply.model, reply.tier
         if self.first_token_ms is None:
             self.first_token_ms = reply.first_token_ms
@@ -172,9 +186,19 @@ class Tally:
         self.model_calls += other.model_calls
         self.priced &= other.priced
         self.cost_usd += other.cost_usd
+        self._save(other.saved_usd)
+        self.tags |= other.tags
         if other.model is not None:
             self.model, self.tier = other.model, other.tier
         self.waiting = self.waiting or other.waiting
+
+    def add_kept(self, model: str | None, saved_usd: float | None) -> None:
+        """Count an answer that was kept from an earlier call: it costs nothing."""
+        self.model, self.tier = model, "step"
+        self._save(saved_usd)
+
+    def _save(self, usd: float | None) -> None:
+        self.saved_usd = None if usd is None or self.saved_usd is None else self.saved_usd + usd
 
     def _cost(self, usd: float | None) -> None:
         if usd is None:
@@ -299,6 +323,20 @@ class Context:
             merged = {name: params.over(known.get(name, NOTHING)) for name, params in overrides.items()}
             run = replace(run, overrides={**known, **merged})
         return Context(run, step=self._number(), record_id=self.record_id, tally=self.tally)
+
+    # -- what is kept from call to call ----------------------------------------------------------
+
+    def recall(self, key: str) -> Awaitable[bytes | None]:
+        """What an earlier call of this scope kept under ``key``, if it is still there and there is a cache at all."""
+        return self.run.runtime.recall(self, key)
+
+    def keep(self, key: str, value: bytes, *, tags: Sequence[str] = (), ttl: float | None = None) -> Awaitable[None]:
+        """Keep a value for later calls, until ``ttl`` seconds have passed or one of its tags is invalidated."""
+        return self.run.runtime.keep(self, key, value, tags, ttl)
+
+    def depends_on(self, *tags: str) -> None:
+        """This call's answer depends on these, such as ``document:7f``; so do the answers of the calls above it."""
+        self.tally.tags |= frozenset(tags)
 
     # -- what a program reads ---------------------------------------------------------------------
 

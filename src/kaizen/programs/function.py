@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
+from types import CodeType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast, get_type_hints, overload
 
 import pydantic
@@ -13,6 +15,7 @@ from pydantic import ValidationError
 from kaizen.core.answer import Answer
 from kaizen.core.context import Context
 from kaizen.core.errors import DefinitionError, OutputInvalid
+from kaizen.core.ids import digest
 from kaizen.core.spec import Field, Spec
 from kaizen.programs.declare import Declared
 from kaizen.programs.define import checked, surrounding_names
@@ -42,6 +45,11 @@ class FunctionProgram(Runnable[P, R]):
         self._hands_on = self.spec.answer_type is not Answer
         self._is_async = inspect.iscoroutinefunction(function)
 
+    @cached_property
+    def version(self) -> str:
+        """Digest of the function's own code, not of what it calls."""
+        return digest(repr(_code(self.function.__code__)).encode())
+
     async def run(self, ctx: Context, inputs: dict[str, Any]) -> Answer:
         """Call the function; a plain one in a thread, with the context it would have here."""
         given = (ctx,) if self._takes_context else ()
@@ -63,7 +71,8 @@ class FunctionProgram(Runnable[P, R]):
         said = f"{self.spec.name} returned a {type(value).__name__}, which is not what it declares"
         return OutputInvalid(said, reply="", problem=problem)
 
-    def _result(self, answer: Answer) -> R:
+    def result_of(self, answer: Answer) -> R:
+        """What the function returned."""
         return cast("R", answer if self._hands_on else answer.outputs[RESULT])
 
 
@@ -95,6 +104,12 @@ def tool(function: Callable[..., Any]) -> FunctionProgram[..., Any]:
     if not (function.__doc__ or "").strip():
         raise DefinitionError(_where(function), ["a tool needs a docstring: it tells the model what the tool does"])
     return FunctionProgram(function, surrounding_names())
+
+
+def _code(code: CodeType) -> tuple[object, ...]:
+    """What a function does, without where it stands."""
+    constants = tuple(_code(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts)
+    return code.co_code, code.co_names, constants
 
 
 def _where(function: Callable[..., Any]) -> str:

@@ -49,26 +49,26 @@ class Runnable(ABC, Generic[P, R]):
 
     def execute(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run it and wait: for plain code and notebook cells. Raises as ``Signature.execute`` does."""
-        return self._result(current_app().execute(self, self._bound(args, kwargs)))
+        return self.result_of(current_app().execute(self, self._bound(args, kwargs)))
 
     async def stream(self, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Partial | R]:
         """Partial outputs of the programs below, as they are written; then the result."""
         items = current_app().stream(self, self._bound(args, kwargs))
         try:
             async for item in items:
-                yield self._result(item) if isinstance(item, Answer) else item
+                yield self.result_of(item) if isinstance(item, Answer) else item
         finally:
             await items.aclose()
 
     def __repr__(self) -> str:
         return f"<program {self.spec.name}>"
 
-    def _result(self, answer: Answer) -> R:
+    def result_of(self, answer: Answer) -> R:
         """What a user gets for an Answer."""
         return cast("R", answer)
 
     async def _awaited(self, answer: Awaitable[Answer]) -> R:
-        return self._result(await answer)
+        return self.result_of(await answer)
 
     def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Inputs by name; what is missing or unknown is left for the contract to say."""

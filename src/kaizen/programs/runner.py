@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, reduce
+from functools import lru_cache, reduce
 from typing import Any, Final, assert_never, cast
 
 from pydantic import TypeAdapter
@@ -18,37 +19,26 @@ from kaizen.core.errors import (
     Conflict,
     Denied,
     InvalidInput,
-    KaizenError,
-    ProviderError,
-    Timeout,
+    StoreError,
     Unavailable,
     note_record,
 )
 from kaizen.core.ids import new_id
 from kaizen.core.params import Params
-from kaizen.core.protocols import Allow, Ask, Deny, Lease, Need, Policy, Provider, Suspended
-from kaizen.core.record import Payload, Record, Status
+from kaizen.core.protocols import Allow, Ask, Cache, Deny, Lease, Need, Policy, Provider, Suspended
+from kaizen.core.record import Payload, Record
 from kaizen.core.request import Chunk, Reply, Request
 from kaizen.core.scope import Scope
 from kaizen.core.spec import Spec, dump
 from kaizen.ledger.ledger import Ledger
+from kaizen.programs.calls import ModelCall, ProgramCall, Suspension, attempts_of
 from kaizen.programs.runnable import running
 from kaizen.programs.together import foremost
 
+_logger = logging.getLogger(__name__)
+
 _PARAMS_KEPT: Final = 1024
 _NO_OVERRIDES: Final[Mapping[str, Params]] = {}
-
-
-class Suspension(BaseException):
-    """Unwinds a run that has to wait for somebody's word.
-
-    Not an Exception, so that a program's own ``except Exception`` can't take a pending approval for a
-    failure and go on without it. The runner turns it into a ``Suspended`` result.
-    """
-
-    def __init__(self, step: str, question: str) -> None:
-        super().__init__(question)
-        self.step, self.question = step, question
 
 
 @dataclass(slots=True)
@@ -69,6 +59,7 @@ class Runner:
         defaults: the params a program falls back to, by the model ref it names (None for none).
         policy: asked before every program call and every model call; None allows all.
         ceiling: what a request may use at most, for the policy; it may set bounds that the request left open.
+        cache: where steps keep their answers.
     """
 
     def __init__(
@@ -79,9 +70,11 @@ class Runner:
         defaults: Callable[[str | None], Params],
         policy: Policy | None = None,
         ceiling: Callable[[Request], tuple[Request, Need]] | None = None,
+        cache: Cache | None = None,
     ) -> None:
         self._provider, self._ledger, self._policy = provider, ledger, policy
         self._ceiling = ceiling or _uncounted
+        self._cache = cache
         self._defaults = defaults
         # by identity: Params hold mappings and can't be hashed
         self._resolved: dict[tuple[str, int, int, int], tuple[list[Params], Params, str]] = {}
@@ -111,7 +104,7 @@ class Runner:
 
     async def run(self, ctx: Context, program: Program, inputs: Mapping[str, Any]) -> Answer:
         """One program call. ``ctx`` was derived for it and is its own from here on."""
-        call = _Call(ctx, program.spec)
+        call = ProgramCall(ctx, program.spec)
         token = running.set(_Here(ctx, asyncio.current_task()))
         try:
             values = call.spec.validate_inputs(inputs)
@@ -132,7 +125,7 @@ class Runner:
             running.reset(token)
         return answer.stamped(await self._keep(call, None))
 
-    async def _replayed(self, call: _Call, values: Mapping[str, Any]) -> Answer | None:
+    async def _replayed(self, call: ProgramCall, values: Mapping[str, Any]) -> Answer | None:
         """The step's answer, if this run has it already."""
         ctx = call.ctx
         record = (ctx.run.replay or {}).get(ctx.step)
@@ -162,7 +155,7 @@ class Runner:
             case _:
                 assert_never(decision)
 
-    async def _keep(self, call: _Call, error: BaseException | None) -> Record:
+    async def _keep(self, call: ProgramCall, error: BaseException | None) -> Record:
         """Append the call's record, with the model calls still pending below it, before anything leaves."""
         ctx = call.ctx
         record = call.record(error)
@@ -250,9 +243,9 @@ class Runner:
         ctx.tally.model, ctx.tally.tier = record.model, "step"
         return replace(_replies().validate_json(data), tier="step")
 
-    async def _open_model_call(self, ctx: Context, request: Request) -> _ModelCall:
+    async def _open_model_call(self, ctx: Context, request: Request) -> ModelCall:
         ctx.check_deadline()
-        call = _ModelCall(ctx, request)
+        call = ModelCall(ctx, request)
         if self._policy is not None:
             call.request, call.need = self._ceiling(request)
             try:
@@ -270,7 +263,7 @@ class Runner:
                 raise
         return call
 
-    def _close_model_call(self, call: _ModelCall, reply: Reply | None, error: BaseException | None) -> None:
+    def _close_model_call(self, call: ModelCall, reply: Reply | None, error: BaseException | None) -> None:
         ctx = call.ctx
         sent = self._ledger.seal_request(ctx.scope, call.request)
         got = None
@@ -280,7 +273,7 @@ class Runner:
                 ctx.budget.spend(reply)
             got = self._ledger.seal(ctx.scope, to_json(reply))
         else:
-            ctx.tally.add_failure(_attempts(error))
+            ctx.tally.add_failure(attempts_of(error))
         record = call.record(reply, error, sent[0].digest, got.digest if got else None)
         self._defer(ctx, record, sent if got is None else (*sent, got))
 
@@ -338,6 +331,26 @@ class Runner:
         )
         await self._ledger.append(ctx.scope, [record], [])
 
+    # -- Runtime: the step cache ------------------------------------------------------------------
+
+    async def recall(self, ctx: Context, key: str) -> bytes | None:
+        """What was kept. A cache that fails has nothing."""
+        if self._cache is None:
+            return None
+        try:
+            return await self._cache.get(ctx.scope, f"step:{key}")
+        except StoreError as error:
+            _logger.warning("the step cache can't be read: %s", error)
+            return None
+
+    async def keep(self, ctx: Context, key: str, value: bytes, tags: Sequence[str], ttl: float | None) -> None:
+        """Keep it. A cache that fails loses nothing but time."""
+        if self._cache is not None:
+            try:
+                await self._cache.put(ctx.scope, f"step:{key}", value, ttl=ttl, tags=tags)
+            except StoreError as error:
+                _logger.warning("the step cache can't be written: %s", error)
+
     # -- Runtime: params --------------------------------------------------------------------------
 
     def params(self, ctx: Context, spec: Spec, own: Params) -> Params:
@@ -360,7 +373,7 @@ class Runner:
         return known[1]
 
 
-@cache
+@lru_cache(1)
 def _replies() -> TypeAdapter[Reply]:
     return TypeAdapter(Reply)
 
@@ -388,39 +401,6 @@ def _uncounted(request: Request) -> tuple[Request, Need]:
     return request, Need(1)
 
 
-def _task(reply: Reply) -> str | None:
-    """The type of task that a layer found."""
-    return next((stage.note["task"] for stage in reply.stages if "task" in stage.note), None)
-
-
-def _unknown(error: BaseException | None) -> bool:
-    """Whether a provider may have worked, and billed, for a call that ended with this."""
-    return isinstance(error, Timeout | asyncio.CancelledError | GeneratorExit)
-
-
-def _attempts(error: BaseException | None) -> int:
-    """How often a provider was asked before this error; 0 where nobody can tell."""
-    attempts = error.detail.get("attempts", 1) if isinstance(error, ProviderError) else 0
-    return attempts if isinstance(attempts, int) else 1
-
-
-def _ending(error: BaseException | None) -> tuple[Status, str | None, str | None]:
-    """Status, code and message of how a call ended. A foreign exception keeps its type only: its text may hold data."""
-    match error:
-        case None:
-            return "ok", None, None
-        case KaizenError():
-            return "error", error.code, error.kept[:500]
-        case Suspension():
-            return "suspended", None, error.question
-        case asyncio.CancelledError() | GeneratorExit():
-            return "cancelled", None, None
-        case BaseExceptionGroup() if (waits := error.split(Suspension))[1] is None and waits[0] is not None:
-            return "suspended", None, cast("Suspension", foremost(waits[0])).question
-        case _:
-            return "error", "exception", type(error).__name__
-
-
 class _Here:
     """Finds the call whose code runs. A task started inside it is a branch, with a path of its own.
 
@@ -443,116 +423,3 @@ class _Here:
         branch = self.ctx.fork()
         running.set(_Here(branch, task))
         return branch
-
-
-class _Call:
-    """A program call on its way."""
-
-    __slots__ = ("clock", "ctx", "id", "input", "output", "parent_id", "spec", "started_at")
-
-    def __init__(self, ctx: Context, spec: Spec) -> None:
-        self.ctx, self.spec = ctx, spec
-        self.parent_id = ctx.record_id
-        self.id = ctx.record_id = new_id()
-        self.input: Payload | None = None
-        self.output: Payload | None = None
-        self.started_at, self.clock = time.time(), time.perf_counter()
-
-    def record(self, error: BaseException | None) -> Record:
-        ctx, tally = self.ctx, self.ctx.tally
-        status, code, message = _ending(error)
-        return Record(
-            id=self.id,
-            kind="program",
-            ref=self.spec.name,
-            run_id=ctx.run.run_id,
-            scope=ctx.scope,
-            started_at=self.started_at,
-            parent_id=self.parent_id,
-            step=ctx.step,
-            principal=ctx.run.principal,
-            status=status,
-            latency_ms=(time.perf_counter() - self.clock) * 1000,
-            model=tally.model,
-            params=tally.params,
-            contract=self.spec.contract,
-            tokens_in=tally.tokens_in,
-            tokens_out=tally.tokens_out,
-            tokens_cached=tally.tokens_cached,
-            tokens_estimated=tally.estimated,
-            cost_usd=tally.cost,
-            cache_tier=tally.tier,
-            attempts=tally.attempts,
-            model_calls=tally.model_calls,
-            first_token_ms=tally.first_token_ms,
-            input_digest=self.input.digest if self.input else None,
-            output_digest=self.output.digest if self.output else None,
-            error_code=code,
-            error=message,
-        )
-
-
-class _ModelCall:
-    """A model call on its way."""
-
-    __slots__ = ("begun", "clock", "ctx", "id", "lease", "need", "request", "started_at")
-
-    def __init__(self, ctx: Context, request: Request) -> None:
-        self.ctx, self.request, self.id = ctx, request, new_id()
-        self.started_at, self.clock = time.time(), time.perf_counter()
-        self.need = Need()
-        self.lease: Lease | None = None
-        self.begun = False  # whether a piece of a stream was passed on
-
-    async def settle(self, reply: Reply | None, error: BaseException | None) -> None:
-        """Put what was used in the place of what was reserved; all of it where nobody can tell."""
-        lease, self.lease = self.lease, None
-        if lease is None:
-            return
-        if reply is not None:
-            usage = reply.usage
-            asked = reply.tier == "model"
-            used = Need(1, usage.tokens_in + usage.tokens_out if asked else 0, reply.cost_usd)
-        elif self.begun or _unknown(error):
-            used = self.need
-        else:
-            used = Need(1)
-        # shielded: whoever cancels the call must not leave the reservation to its lease's end
-        await asyncio.shield(asyncio.ensure_future(lease.settle(used)))
-
-    def record(self, reply: Reply | None, error: BaseException | None, sent: str, got: str | None) -> Record:
-        ctx = self.ctx
-        status, code, message = _ending(error)
-        answered = reply or Reply(model=self.request.model, attempts=0)
-        usage = answered.usage
-        return Record(
-            id=self.id,
-            kind="model",
-            ref=self.request.model,
-            run_id=ctx.run.run_id,
-            scope=ctx.scope,
-            started_at=self.started_at,
-            parent_id=ctx.record_id,
-            step=ctx.step,
-            principal=ctx.run.principal,
-            status=status,
-            latency_ms=(time.perf_counter() - self.clock) * 1000,
-            model=answered.model,
-            params=ctx.tally.params,
-            tokens_in=usage.tokens_in,
-            tokens_out=usage.tokens_out,
-            tokens_cached=usage.tokens_cached,
-            tokens_estimated=usage.estimated,
-            cost_usd=answered.cost_usd,
-            cache_tier=answered.tier,
-            attempts=_attempts(error) if reply is None else reply.attempts,
-            model_calls=1,
-            first_token_ms=answered.first_token_ms,
-            input_digest=sent,
-            output_digest=got,
-            error_code=code,
-            error=message,
-            task=self.request.options.task or _task(answered),
-            saved_usd=answered.saved_usd,
-            stages=answered.stages,
-        )

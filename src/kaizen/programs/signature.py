@@ -165,10 +165,11 @@ class Compiled(Generic[A]):
 
     Attributes:
         input_schema, output_schema: JSON schemas.
+        params: those that the program brings itself, as ``using`` set them.
     """
 
     def __init__(self, cls: type[A], predict: Predict) -> None:
-        self._cls, self._spec = cls, predict.spec
+        self._cls, self._spec, self.params = cls, predict.spec, predict.own
         self._mode: OutputMode = predict.own.output_mode or "schema"
         self._plan = plan(predict.spec, replace(predict.own, output_mode=self._mode))
         self.input_schema = predict.spec.input_schema

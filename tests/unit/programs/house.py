@@ -47,12 +47,13 @@ def open_house(
     policy: Any = None,
     provider: Any = None,
     piece: int = 4,
+    cache: Any = None,
 ) -> House:
     """An App at ``home`` whose model gives ``replies`` (or is ``provider``)."""
     model = provider or ScriptedProvider(replies, piece=piece)
     store = store or MemoryStore()
     tree = {"model": MODEL, "home": str(home), "defaults": {"output_mode": mode, "repairs": repairs}}
-    app = kaizen.app.build(load_settings(home, {}, tree), provider=model, store=store, policy=policy)
+    app = kaizen.app.build(load_settings(home, {}, tree), provider=model, store=store, policy=policy, cache=cache)
     return House(app, model, store)
 
 

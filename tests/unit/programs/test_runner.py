@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from functools import reduce
 from typing import Any
 
@@ -25,7 +26,7 @@ from kaizen.core.ids import new_id
 from kaizen.core.message import Message
 from kaizen.core.protocols import Allow, Ask, Decision, Deny, Need, Suspended
 from kaizen.core.record import Record
-from kaizen.core.request import Reply, Usage
+from kaizen.core.request import Chunk, Reply, Request, Usage
 from kaizen.core.scope import Scope
 from kaizen.programs import runner
 from tests.unit.programs.house import House, Open, SlowStore
@@ -490,6 +491,94 @@ async def test_equal_calls_side_by_side_are_two_calls(house: Open) -> None:
     assert one == other
     assert one.record != other.record
     assert here.calls == 2
+
+
+class Book:
+    """A policy that reserves, and notes what each reservation was settled with."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, Need | None]] = []
+        self.settled: list[Need] = []
+
+    async def decide(self, ctx: Context, action: str, target: str, need: Need | None = None, /) -> Decision:
+        self.asked.append((action, target, need))
+        return Allow(self) if action == "infer" else Allow()
+
+    async def settle(self, used: Need, /) -> None:
+        self.settled.append(used)
+
+
+async def test_a_model_call_is_reserved_with_its_upper_bound_and_settled_with_what_it_used(house: Open) -> None:
+    book = Book()
+    here = house([reply(GOOD)], policy=book)
+    await Triage(message="x" * 1000)
+    (_, _, nothing), (action, target, need) = book.asked
+    assert (nothing, action, target) == (None, "infer", "test/model")
+    assert need is not None
+    assert need.tokens > 1000 + 4096  # every byte, and what may be written
+    assert need.usd is None  # nobody knows the price of test/model
+    assert here.model.requests[0].decoding.max_tokens == 4096
+    assert book.settled == [Need(1, 12, 0.25)]
+
+
+async def test_a_failure_gives_back_what_was_reserved_unless_nobody_knows(house: Open) -> None:
+    for error, used in ((RateLimited("no"), Need(1)), (Timeout("late"), None)):
+        book = Book()
+        house([error], policy=book)
+        with pytest.raises(type(error)):
+            await Triage(message="x")
+        assert book.settled == [used or book.asked[-1][2]]
+
+
+class Endless:
+    """A model that never answers."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    async def complete(self, request: Request, /) -> Reply:
+        self.asked.set()
+        return await asyncio.Future()
+
+    def stream(self, request: Request, /) -> AsyncIterator[Chunk]:
+        raise NotImplementedError
+
+
+async def test_a_call_that_is_cancelled_is_settled_in_full(house: Open) -> None:
+    book = Book()
+
+    here = house(policy=book, provider=Endless())
+    task = asyncio.ensure_future(here.app.run(Triage, {"message": "x"}))
+    await asyncio.wait_for(here.model.asked.wait(), 5)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert book.settled == [book.asked[-1][2]]
+
+
+async def test_a_stream_is_settled_once_with_what_it_used(house: Open) -> None:
+    book = Book()
+    house([reply(GOOD)], policy=book)
+    async for _ in Triage.stream(message="x"):
+        pass
+    assert book.settled == [Need(1, 12, 0.25)]
+
+
+async def test_a_refused_model_call_is_on_record_and_no_model_was_asked(house: Open) -> None:
+    here = house([GOOD], policy=Rule(**{"test/model": Deny("not this one")}))
+    with pytest.raises(Denied, match="not this one"):
+        await Triage(message="x")
+    assert here.calls == 0
+    kept = {record.kind: record for record in await here.records()}
+    assert (kept["model"].error_code, kept["model"].attempts, kept["program"].error_code) == ("denied", 0, "denied")
+
+
+async def test_a_call_without_budget_left_gives_its_reservation_back(house: Open) -> None:
+    book = Book()
+    here = house([GOOD], policy=book)
+    with pytest.raises(BudgetExceeded):
+        await here.app.start(Triage, {"message": "x"}, budget=Budget(calls=0))
+    assert book.settled == [Need(1)]
 
 
 @program

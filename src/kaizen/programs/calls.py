@@ -1,0 +1,177 @@
+"""A program call and a model call on their way: what their records will say, and what was reserved for them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import cast
+
+from kaizen.core.context import Context
+from kaizen.core.errors import KaizenError, ProviderError, Timeout
+from kaizen.core.ids import new_id
+from kaizen.core.protocols import Lease, Need
+from kaizen.core.record import Payload, Record, Status
+from kaizen.core.request import Reply, Request
+from kaizen.core.spec import Spec
+from kaizen.programs.together import foremost
+
+
+class Suspension(BaseException):
+    """Unwinds a run that has to wait for somebody's word.
+
+    Not an Exception, so that a program's own ``except Exception`` can't take a pending approval for a
+    failure and go on without it. The runner turns it into a ``Suspended`` result.
+    """
+
+    def __init__(self, step: str, question: str) -> None:
+        super().__init__(question)
+        self.step, self.question = step, question
+
+
+class ProgramCall:
+    """A program call on its way."""
+
+    __slots__ = ("clock", "ctx", "id", "input", "output", "parent_id", "spec", "started_at")
+
+    def __init__(self, ctx: Context, spec: Spec) -> None:
+        self.ctx, self.spec = ctx, spec
+        self.parent_id = ctx.record_id
+        self.id = ctx.record_id = new_id()
+        self.input: Payload | None = None
+        self.output: Payload | None = None
+        self.started_at, self.clock = time.time(), time.perf_counter()
+
+    def record(self, error: BaseException | None) -> Record:
+        """The call's record, as it ends now."""
+        ctx, tally = self.ctx, self.ctx.tally
+        status, code, message = _ending(error)
+        return Record(
+            id=self.id,
+            kind="program",
+            ref=self.spec.name,
+            run_id=ctx.run.run_id,
+            scope=ctx.scope,
+            started_at=self.started_at,
+            parent_id=self.parent_id,
+            step=ctx.step,
+            principal=ctx.run.principal,
+            status=status,
+            latency_ms=(time.perf_counter() - self.clock) * 1000,
+            model=tally.model,
+            params=tally.params,
+            contract=self.spec.contract,
+            tokens_in=tally.tokens_in,
+            tokens_out=tally.tokens_out,
+            tokens_cached=tally.tokens_cached,
+            tokens_estimated=tally.estimated,
+            cost_usd=tally.cost,
+            cache_tier=tally.tier,
+            attempts=tally.attempts,
+            model_calls=tally.model_calls,
+            first_token_ms=tally.first_token_ms,
+            saved_usd=tally.saved_usd,
+            input_digest=self.input.digest if self.input else None,
+            output_digest=self.output.digest if self.output else None,
+            error_code=code,
+            error=message,
+        )
+
+
+class ModelCall:
+    """A model call on its way."""
+
+    __slots__ = ("begun", "clock", "ctx", "id", "lease", "need", "request", "started_at")
+
+    def __init__(self, ctx: Context, request: Request) -> None:
+        self.ctx, self.request, self.id = ctx, request, new_id()
+        self.started_at, self.clock = time.time(), time.perf_counter()
+        self.need = Need()
+        self.lease: Lease | None = None
+        self.begun = False  # whether a piece of a stream was passed on
+
+    async def settle(self, reply: Reply | None, error: BaseException | None) -> None:
+        """Put what was used in the place of what was reserved; all of it where nobody can tell."""
+        lease, self.lease = self.lease, None
+        if lease is None:
+            return
+        if reply is not None:
+            usage = reply.usage
+            asked = reply.tier == "model"
+            used = Need(1, usage.tokens_in + usage.tokens_out if asked else 0, reply.cost_usd)
+        elif self.begun or _unknown(error):
+            used = self.need
+        else:
+            used = Need(1)
+        # shielded: whoever cancels the call must not leave the reservation to its lease's end
+        await asyncio.shield(asyncio.ensure_future(lease.settle(used)))
+
+    def record(self, reply: Reply | None, error: BaseException | None, sent: str, got: str | None) -> Record:
+        """The call's record, as it ends now, with the addresses of what was sent and what came."""
+        ctx = self.ctx
+        status, code, message = _ending(error)
+        answered = reply or Reply(model=self.request.model, attempts=0)
+        usage = answered.usage
+        return Record(
+            id=self.id,
+            kind="model",
+            ref=self.request.model,
+            run_id=ctx.run.run_id,
+            scope=ctx.scope,
+            started_at=self.started_at,
+            parent_id=ctx.record_id,
+            step=ctx.step,
+            principal=ctx.run.principal,
+            status=status,
+            latency_ms=(time.perf_counter() - self.clock) * 1000,
+            model=answered.model,
+            params=ctx.tally.params,
+            tokens_in=usage.tokens_in,
+            tokens_out=usage.tokens_out,
+            tokens_cached=usage.tokens_cached,
+            tokens_estimated=usage.estimated,
+            cost_usd=answered.cost_usd,
+            cache_tier=answered.tier,
+            attempts=attempts_of(error) if reply is None else reply.attempts,
+            model_calls=1,
+            first_token_ms=answered.first_token_ms,
+            input_digest=sent,
+            output_digest=got,
+            error_code=code,
+            error=message,
+            task=self.request.options.task or _task(answered),
+            saved_usd=answered.saved_usd,
+            stages=answered.stages,
+        )
+
+
+def _task(reply: Reply) -> str | None:
+    """The type of task that a layer found."""
+    return next((stage.note["task"] for stage in reply.stages if "task" in stage.note), None)
+
+
+def _unknown(error: BaseException | None) -> bool:
+    """Whether a provider may have worked, and billed, for a call that ended with this."""
+    return isinstance(error, Timeout | asyncio.CancelledError | GeneratorExit)
+
+
+def attempts_of(error: BaseException | None) -> int:
+    """How often a provider was asked before this error; 0 where nobody can tell."""
+    attempts = error.detail.get("attempts", 1) if isinstance(error, ProviderError) else 0
+    return attempts if isinstance(attempts, int) else 1
+
+
+def _ending(error: BaseException | None) -> tuple[Status, str | None, str | None]:
+    """Status, code and message of how a call ended. A foreign exception keeps its type only: its text may hold data."""
+    match error:
+        case None:
+            return "ok", None, None
+        case KaizenError():
+            return "error", error.code, error.kept[:500]
+        case Suspension():
+            return "suspended", None, error.question
+        case asyncio.CancelledError() | GeneratorExit():
+            return "cancelled", None, None
+        case BaseExceptionGroup() if (waits := error.split(Suspension))[1] is None and waits[0] is not None:
+            return "suspended", None, cast("Suspension", foremost(waits[0])).question
+        case _:
+            return "error", "exception", type(error).__name__
