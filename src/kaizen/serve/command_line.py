@@ -25,6 +25,9 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "runs stats": ("commands.stats:STATS", "count calls, errors, latency, tokens, cost and score by group"),
     "runs export": ("commands.runs:EXPORT", "write records as JSON lines"),
     "models list": ("commands.models:LIST", "list the models and providers, and whether they are ready"),
+    "models test": ("commands.models:TEST", "ask a model something small, and say what it took"),
+    "costs": ("commands.costs:COSTS", "what calls cost, and what the layers saved"),
+    "costs advise": ("commands.costs:ADVISE", "what other settings would have saved on the recorded calls"),
     "models pull": ("commands.models:PULL", "bring the weights of an embedded model"),
 }
 

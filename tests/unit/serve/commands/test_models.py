@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from kaizen.core.errors import Unavailable
+from kaizen.core.request import Reply, Usage
 from kaizen.serve.doors import ModelInfo
 from tests.unit.serve.conftest import Project, Terminal
 
@@ -59,3 +61,27 @@ def test_pulling_on_a_terminal_shows_a_bar(project: Project, monkeypatch: pytest
 def test_only_embedded_models_are_pulled(project: Project) -> None:
     assert project.kaizen("models", "pull", "openai/gpt-4o") == 6
     assert project.stderr.startswith("error: openai/gpt-4o is no embedded model")
+
+
+def test_a_model_is_tried_and_the_call_is_on_record(project: Project) -> None:
+    project.answers(
+        [Reply(model="scripted/m", text='{"answer": "yes"}', cost_usd=0.5, usage=Usage(7, 2)), Unavailable("away")]
+    )
+    assert project.kaizen("models", "test", "scripted/m") == 0
+    assert project.stdout.splitlines()[1].split()[:2] == ["scripted/m", "yes"]
+    assert project.stdout.splitlines()[1].split()[-3:] == ["7+2", "$0.5", "'yes'"]
+    assert project.provider.requests[0].model == "scripted/m"
+    assert project.kaizen("models", "test", "scripted/m", "--json") == 1
+    (tried,) = project.json
+    assert (tried["answered"], tried["said"], tried["record"]["error_code"]) == (False, "away", "unavailable")
+    assert project.kaizen("costs", "--json") == 0
+    assert [(cost["calls"], cost["cost_usd"]) for cost in project.json] == [(2, 0.5)]
+
+
+def test_without_a_name_the_default_model_is_tried(project: Project) -> None:
+    project.models = [ModelInfo(ref="scripted/m", kind="custom", default=True, ready=True, note="")]
+    project.answers(["no json"] * 2)
+    assert project.kaizen("models", "test", "--json") == 0
+    (tried,) = project.json
+    assert (tried["model"], tried["answered"]) == ("scripted/m", True)
+    assert "does not fit" in tried["said"]
