@@ -79,8 +79,19 @@ class DictCache:
     async def get(self, scope: Scope, key: str, /) -> bytes | None:
         return self.kept.get((scope, key))
 
+    async def epoch(self, scope: Scope, /) -> int:
+        return 0
+
     async def put(
-        self, scope: Scope, key: str, value: bytes, /, *, ttl: float | None = None, tags: Sequence[str] = ()
+        self,
+        scope: Scope,
+        key: str,
+        value: bytes,
+        /,
+        *,
+        ttl: float | None = None,
+        tags: Sequence[str] = (),
+        since: int | None = None,
     ) -> None:
         self.kept[scope, key] = value
 

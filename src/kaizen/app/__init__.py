@@ -15,8 +15,9 @@ from typing import Any
 from kaizen.app.adapters import capabilities, default_params, endpoint_of, make_adapter, own_prices, same
 from kaizen.app.layers import make_layers, retries
 from kaizen.core.answer import Answer
-from kaizen.core.context import Budget, Partial, Program, Run
+from kaizen.core.context import Budget, Context, Partial, Program, Run
 from kaizen.core.errors import Denied
+from kaizen.core.identity import Identity
 from kaizen.core.ids import new_id
 from kaizen.core.params import Params
 from kaizen.core.protocols import Cache, Policy, Provider, Store, Suspended
@@ -87,6 +88,23 @@ class App:
             replay=await self.ledger.steps(self.scope, run_id) if run_id else None,
         )
         return await self._runner.start(run, program, inputs)
+
+    def context(self, identity: Identity, *, deadline: float | None = None) -> Context:
+        """Surroundings for a lone model call of a caller: what it asks is decided, counted and recorded as theirs.
+
+        Args:
+            identity: whose call it is.
+            deadline: ``time.monotonic()`` by which they want the answer.
+        """
+        run = Run(
+            runtime=self._runner,
+            scope=identity.scope,
+            run_id=new_id(),
+            principal=identity.principal,
+            deadline=deadline,
+            lone=True,
+        )
+        return Context(run)
 
     def run(
         self, program: Program, inputs: Mapping[str, Any], emit: Callable[[Partial], None] | None = None
@@ -177,7 +195,7 @@ def build(
     }
     factories |= {name: partial(same, one) for name, one in settings.custom.items()}
     prices = PriceTable(own_prices(settings), endpoints)
-    onion = provider or build_onion(factories, prices=prices, retries=retries(settings), layers=make_layers(settings))
+    onion = provider or build_onion(factories, prices=prices, retries=retries(settings), layers=make_layers(settings, prices))
     ledger = Ledger(
         store or _sqlite(_file(settings.home)), load_key(settings.home), payloads=settings.ledger.payloads, log=True
     )

@@ -66,13 +66,23 @@ class Runtime(Protocol):
         """See ``Context.params``."""
         ...
 
-    async def recall(self, ctx: Context, key: str, /) -> bytes | None:
+    async def recall(self, ctx: Context, key: str, /) -> Kept:
         """See ``Context.recall``."""
         ...
 
-    async def keep(self, ctx: Context, key: str, value: bytes, tags: Sequence[str], ttl: float | None, /) -> None:
+    async def keep(
+        self, ctx: Context, key: str, value: bytes, tags: Sequence[str], ttl: float | None, since: int | None, /
+    ) -> None:
         """See ``Context.keep``."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What was found in the cache, None where nothing was, and the cache's epoch at that time."""
+
+    value: bytes | None = None
+    since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +236,8 @@ class Run:
         emit: where partial outputs go, if somebody reads them.
         overrides: params by program name (or ``EVERY``) that come before all others: an optimizer's candidate.
         replay: earlier records of this run by step, when it is resumed.
+        lone: whether it is a single model call outside any program. Its (first) record has the run's id, so that
+            whoever answers a stream can name the record before the stream ends.
     """
 
     runtime: Runtime
@@ -237,6 +249,7 @@ class Run:
     emit: Callable[[Partial], None] | None = None
     overrides: Mapping[str, Params] | None = None
     replay: Mapping[str, Record] | None = None
+    lone: bool = False
 
 
 class Context:
@@ -326,13 +339,24 @@ class Context:
 
     # -- what is kept from call to call ----------------------------------------------------------
 
-    def recall(self, key: str) -> Awaitable[bytes | None]:
+    def recall(self, key: str) -> Awaitable[Kept]:
         """What an earlier call of this scope kept under ``key``, if it is still there and there is a cache at all."""
         return self.run.runtime.recall(self, key)
 
-    def keep(self, key: str, value: bytes, *, tags: Sequence[str] = (), ttl: float | None = None) -> Awaitable[None]:
-        """Keep a value for later calls, until ``ttl`` seconds have passed or one of its tags is invalidated."""
-        return self.run.runtime.keep(self, key, value, tags, ttl)
+    def keep(
+        self,
+        key: str,
+        value: bytes,
+        *,
+        tags: Sequence[str] = (),
+        ttl: float | None = None,
+        since: int | None = None,
+    ) -> Awaitable[None]:
+        """Keep a value for later calls, until ``ttl`` seconds have passed or one of its tags is invalidated.
+
+        ``since`` is that of the ``Kept`` that was found wanting: where a tag was invalidated after it, nothing is kept.
+        """
+        return self.run.runtime.keep(self, key, value, tags, ttl, since)
 
     def depends_on(self, *tags: str) -> None:
         """This call's answer depends on these, such as ``document:7f``; so do the answers of the calls above it."""

@@ -107,10 +107,26 @@ class Cache(Protocol):
         """The value, if it is still there."""
         ...
 
+    async def epoch(self, scope: Scope, /) -> int:
+        """A count that grows with each invalidation in the scope: read before an answer is made, see ``put``."""
+        ...
+
     async def put(
-        self, scope: Scope, key: str, value: bytes, /, *, ttl: float | None = None, tags: Sequence[str] = ()
+        self,
+        scope: Scope,
+        key: str,
+        value: bytes,
+        /,
+        *,
+        ttl: float | None = None,
+        tags: Sequence[str] = (),
+        since: int | None = None,
     ) -> None:
-        """Keep a value for at most ``ttl`` seconds; when this returns, every user of the cache sees it."""
+        """Keep a value for at most ``ttl`` seconds; when this returns, every user of the cache sees it.
+
+        With ``since``, an epoch, nothing is kept if one of the tags was invalidated after it: what was made of a
+        document before it changed must not outlive the change because it took a while to make.
+        """
         ...
 
     async def invalidate(self, scope: Scope, tags: Sequence[str] | None = None, /) -> int:

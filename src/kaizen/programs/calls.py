@@ -83,7 +83,8 @@ class ModelCall:
     __slots__ = ("begun", "clock", "ctx", "id", "lease", "need", "request", "started_at")
 
     def __init__(self, ctx: Context, request: Request) -> None:
-        self.ctx, self.request, self.id = ctx, request, new_id()
+        self.ctx, self.request = ctx, request
+        self.id = ctx.run.run_id if ctx.run.lone and ctx.step == "0" else new_id()
         self.started_at, self.clock = time.time(), time.perf_counter()
         self.need = Need()
         self.lease: Lease | None = None

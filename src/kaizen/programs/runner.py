@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError, to_json
 
 from kaizen.core.answer import Answer
-from kaizen.core.context import EVERY, Context, Program, Run
+from kaizen.core.context import EVERY, Context, Kept, Program, Run
 from kaizen.core.errors import (
     Conflict,
     Denied,
@@ -333,21 +333,24 @@ class Runner:
 
     # -- Runtime: the step cache ------------------------------------------------------------------
 
-    async def recall(self, ctx: Context, key: str) -> bytes | None:
+    async def recall(self, ctx: Context, key: str) -> Kept:
         """What was kept. A cache that fails has nothing."""
         if self._cache is None:
-            return None
+            return Kept()
         try:
-            return await self._cache.get(ctx.scope, f"step:{key}")
+            since = await self._cache.epoch(ctx.scope)
+            return Kept(await self._cache.get(ctx.scope, f"step:{key}"), since)
         except StoreError as error:
             _logger.warning("the step cache can't be read: %s", error)
-            return None
+            return Kept()
 
-    async def keep(self, ctx: Context, key: str, value: bytes, tags: Sequence[str], ttl: float | None) -> None:
+    async def keep(
+        self, ctx: Context, key: str, value: bytes, tags: Sequence[str], ttl: float | None, since: int | None
+    ) -> None:
         """Keep it. A cache that fails loses nothing but time."""
         if self._cache is not None:
             try:
-                await self._cache.put(ctx.scope, f"step:{key}", value, ttl=ttl, tags=tags)
+                await self._cache.put(ctx.scope, f"step:{key}", value, ttl=ttl, tags=tags, since=since)
             except StoreError as error:
                 _logger.warning("the step cache can't be written: %s", error)
 

@@ -38,7 +38,7 @@ class Cached(Runnable[..., A]):
         """The kept answer, or a new one, which is kept."""
         key = self._key(ctx, inputs)
         kept = await ctx.recall(key)
-        if kept is not None and (answer := self._load(ctx, kept, inputs)) is not None:
+        if kept.value is not None and (answer := self._load(ctx, kept.value, inputs)) is not None:
             return answer
         answer = await ctx.call(self._program, **inputs)
         ctx.depends_on(f"program:{self._program.spec.name}", *self._tags)
@@ -46,7 +46,7 @@ class Cached(Runnable[..., A]):
         depends = sorted(ctx.tally.tags)
         outputs = from_json(dump(answer.outputs))
         entry = {"outputs": outputs, "tags": depends, "model": record.model, "cost_usd": record.cost_usd}
-        await ctx.keep(key, to_json(entry), tags=depends, ttl=self._ttl)
+        await ctx.keep(key, to_json(entry), tags=depends, ttl=self._ttl, since=kept.since)
         return answer
 
     def result_of(self, answer: Answer) -> A:

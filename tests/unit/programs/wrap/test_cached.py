@@ -23,6 +23,10 @@ class DictCache:
     def __init__(self) -> None:
         self.kept: dict[tuple[Scope, str], tuple[bytes, frozenset[str], float | None]] = {}
         self.broken = False
+        self.gone: list[frozenset[str] | None] = []
+
+    async def epoch(self, scope: Scope, /) -> int:
+        return len(self.gone)
 
     async def get(self, scope: Scope, key: str, /) -> bytes | None:
         if self.broken:
@@ -30,13 +34,24 @@ class DictCache:
         return self.kept.get((scope, key), (None,))[0]
 
     async def put(
-        self, scope: Scope, key: str, value: bytes, /, *, ttl: float | None = None, tags: Sequence[str] = ()
+        self,
+        scope: Scope,
+        key: str,
+        value: bytes,
+        /,
+        *,
+        ttl: float | None = None,
+        tags: Sequence[str] = (),
+        since: int | None = None,
     ) -> None:
         if self.broken:
             raise StoreError("the disk is gone")
+        if since is not None and any(gone is None or gone & set(tags) for gone in self.gone[since:]):
+            return
         self.kept[scope, key] = value, frozenset(tags), ttl
 
     async def invalidate(self, scope: Scope, tags: Sequence[str] | None = None, /) -> int:
+        self.gone.append(None if tags is None else frozenset(tags))
         gone = [at for at, (_, has, _) in self.kept.items() if at[0] == scope and (tags is None or has & set(tags))]
         for at in gone:
             del self.kept[at]
@@ -102,6 +117,22 @@ async def read(ctx: Context, document: str) -> str:
     """Reads a document."""
     ctx.depends_on(f"document:{document}")
     return (await Short(text=document)).summary
+
+
+async def test_what_changed_while_it_was_made_is_not_kept(house: Open) -> None:
+    cache = DictCache()
+    here = house(['{"summary": "old"}', '{"summary": "new"}'], cache=cache)
+
+    @program
+    async def slow(ctx: Context, document: str) -> str:
+        made = await read(document)
+        await cache.invalidate(ctx.scope, ["document:one"])
+        return made
+
+    assert await cached(slow)("one") == "old"
+    assert cache.kept == {}
+    assert await cached(slow)("one") == "new"
+    assert here.calls == 2
 
 
 @program
