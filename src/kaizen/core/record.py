@@ -24,8 +24,8 @@ class Record:
         kind: what was done.
         ref: the program's name, or the model's ref.
         run_id: the run it belongs to: one call from outside and everything below it.
-        parent_id: the record of the program call this one happened in; None at the root.
-        step: the path of this call inside its run, in program order, such as ``0.2.1``.
+        parent_id: the record of the program call this one happened in; None at the root. A span's is its parent's step.
+        step: the path of this call inside its run, in program order, such as ``0.2.1``; a span's id in its trace.
         scope: whose it is.
         principal: who acted.
         status: how it ended.

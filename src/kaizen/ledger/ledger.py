@@ -143,10 +143,13 @@ class Ledger:
 def trees(records: Iterable[Record]) -> tuple[Node, ...]:
     """Records as trees by parent, siblings in program order."""
     ordered = sorted(records, key=_place)
-    known = {record.id for record in ordered}
+    # a span names its parent by that one's step
+    known = {record.id: record.id for record in ordered}
+    known |= {record.step: record.id for record in ordered if record.kind == "span"}
     below: dict[str | None, list[Record]] = {}
     for record in ordered:
-        below.setdefault(record.parent_id if record.parent_id in known else None, []).append(record)
+        parent = known.get(record.parent_id or "")
+        below.setdefault(parent if parent != record.id else None, []).append(record)
     made: dict[str, Node] = {}
     # Without recursion, since programs may nest deeper than the interpreter's stack.
     pending = list(below.get(None, ()))
@@ -161,6 +164,8 @@ def trees(records: Iterable[Record]) -> tuple[Node, ...]:
     return tuple(made[record.id] for record in below.get(None, ()))
 
 
-def _place(record: Record) -> tuple[list[int], str]:
-    """Program order: ``0.10`` comes after ``0.9``."""
-    return [int(part) if part.isdecimal() else -1 for part in record.step.split(".")], record.id
+def _place(record: Record) -> tuple[list[int], float, str]:
+    """Program order: ``0.10`` comes after ``0.9``. Spans, whose ids have no order, come as they began."""
+    if record.kind == "span":
+        return [], record.started_at, record.id
+    return [int(part) if part.isdecimal() else -1 for part in record.step.split(".")], 0.0, record.id

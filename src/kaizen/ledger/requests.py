@@ -22,6 +22,7 @@ SHARED: Final = "$shared"  # no field can be called so: names are identifiers
 _BEGINS: Final = f'{{"{SHARED}":"'.encode()
 _KEPT: Final = 1024
 _AGAIN_S: Final = 60.0
+_RARE: Final = ("tool", "parallel_tools", "json_object", "user")
 
 
 @dataclass(slots=True)
@@ -48,7 +49,8 @@ class SharedParts:
         """What the request shares with others, sealed."""
         stable, held = request.messages[: request.stable], (request.output, request.tools, request.decoding)
         owner = (scope.tenant, scope.environment)
-        key = (*owner, request.model, request.tool_choice, request.top_logprobs, *map(id, held), *map(id, stable))
+        choice = (request.tool_choice, request.tool, request.parallel_tools, request.json_object, request.user)
+        key = (*owner, request.model, *choice, request.top_logprobs, *map(id, held), *map(id, stable))
         known = self._known.get(key)
         if known is None:
             if len(self._known) >= _KEPT:
@@ -99,7 +101,9 @@ def joined(shared: bytes, own: bytes) -> bytes:
 
 
 def _fields(request: Request, messages: object) -> dict[str, object]:
-    return {
+    # only where it is said: most calls name none of these
+    rare = {name: value for name in _RARE if (value := getattr(request, name)) not in (None, False)}
+    return rare | {
         "model": request.model,
         "messages": messages,
         "output": request.output,
