@@ -1,6 +1,8 @@
 # Everything runs from .venv, which the first target that needs it makes. ARGS="..." is passed on.
 
 ARGS =
+# What development needs of the extras: all but litellm, which weighs as much as all others together.
+EXTRAS = embedded gateway semantic postgres redis migrate
 PYTHON_IN = .venv/bin/python
 UV_PIP = $(PYTHON_IN) -m uv pip
 INSTALL = $(UV_PIP) install --python $(PYTHON_IN) --no-deps
@@ -53,7 +55,7 @@ docs: .venv/.dev ## Generate the reference
 lock: .venv/.base ## Compile the pinned requirements again; ARGS=--upgrade takes newer versions
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt
 	$(COMPILE) pyproject.toml requirements/run.in --extra embedded -o requirements/run.txt
-	$(COMPILE) pyproject.toml requirements/run.in --all-extras --group dev -c requirements/run.txt \
+	$(COMPILE) pyproject.toml requirements/run.in $(EXTRAS:%=--extra %) --group dev -c requirements/run.txt \
 		-o requirements/dev.txt
 
 clean: ## Remove the environment, caches and coverage files; keeps .kaizen

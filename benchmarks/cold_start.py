@@ -35,8 +35,8 @@ PARTS = {
     "settings merged": ("kaizen.app", "merge"),
     "app built": ("kaizen.app", "build"),
     "ledger key": ("kaizen.app", "load_key"),
-    "adapter made": ("kaizen.app", "_adapter"),
-    "plan rendered": ("kaizen.programs.render", "plan"),
+    "adapter made": ("kaizen.app", "make_adapter"),
+    "plan rendered": ("kaizen.programs.prompt.render", "plan"),
     "strict schema": ("kaizen.providers.openai_chat", "_response_format"),
     "input and output models": ("kaizen.core.spec", "_model"),
 }

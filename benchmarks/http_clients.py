@@ -30,6 +30,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
@@ -196,11 +197,48 @@ async def open_httpx() -> AsyncIterator[Stream]:
         yield post
 
 
+@dataclass(frozen=True)
+class Asked:
+    model: str = "m/m"
+    deadline: float | None = None
+
+
+@contextlib.asynccontextmanager
+async def open_kaizen() -> AsyncIterator[Stream]:
+    from kaizen.providers.errors import Origin
+    from kaizen.providers.http import HttpTransport, TransportSettings
+
+    # as the wire adapters have it: one transport a server, its checks and time limits on
+    transports: dict[str, HttpTransport] = {}
+    headers = {"authorization": HEADERS["authorization"]}
+
+    async def post(url: str) -> AsyncGenerator[bytes, None]:
+        base, path = url[: url.index("/", 8)], url[url.index("/", 8) :]
+        if base not in transports:
+            transports[base] = HttpTransport(base, headers, Origin("m"), TransportSettings(connections=CONNECTIONS))
+        # a whole answer and a stream are two calls here; the bound on a body is the transport's own
+        async with transports[base].open(path, REQUEST, Asked(), stream=path.startswith("/events")) as answer:
+            if path.startswith("/events"):
+                while (chunk := await answer.pieces()) is not None:
+                    yield chunk
+            else:
+                yield await answer.read()
+
+    yield post
+    for transport in transports.values():
+        await transport.close()
+
+
 PEERS: dict[str, Callable[[], contextlib.AbstractAsyncContextManager[Stream]]] = {
+    "kaizen": open_kaizen,
     "pyreqwest": open_pyreqwest,
     "aiohttp": open_aiohttp,
     "httpx": open_httpx,
 }
+
+
+MODULES = {"pyreqwest": "pyreqwest.client", "kaizen": "kaizen.providers.http"}
+DISTRIBUTIONS = {"kaizen": "kaizen-engine"}
 
 
 async def whole(post: Stream, url: str) -> bytes:
@@ -292,7 +330,7 @@ async def first_event(post: Stream, base: str) -> float:
 
 async def measure(peer: str, base: str, calls: int, rounds: int) -> dict[str, Any]:
     async with PEERS[peer]() as post:
-        figures: dict[str, Any] = {"version": version(peer)}
+        figures: dict[str, Any] = {"version": version(DISTRIBUTIONS.get(peer, peer))}
         for in_flight in (1, 32):
             figures[f"cpu_us_{in_flight}"] = await cpu_per_call(post, f"{base}/instant", in_flight, calls, rounds)
         figures.update(await crowd(post, f"{base}/slow"))
@@ -304,7 +342,7 @@ async def measure(peer: str, base: str, calls: int, rounds: int) -> dict[str, An
 
 def import_cpu_ms(peer: str, rounds: int = 5) -> float:
     """CPU milliseconds to import a peer in a new process, beyond what every asyncio program imports."""
-    module = {"pyreqwest": "pyreqwest.client"}.get(peer, peer)
+    module = MODULES.get(peer, peer)
     code = f"import asyncio, json, time; t = time.process_time(); import {module}; print(time.process_time() - t)"
     seconds: list[float] = []
     for _ in range(rounds):

@@ -113,10 +113,15 @@ def environment(source: Path = ROOT / "src", **more: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(source), **more}
 
 
-@contextlib.contextmanager
-def server(delay: float = 0.0) -> Iterator[str]:
+def server(delay: float = 0.0) -> contextlib.AbstractContextManager[str]:
     """The address of an OpenAI server in a process of its own that always gives ``ANSWER``."""
-    words = ["-m", "kaizen.testing.fault_server", "--reply", json.dumps(ANSWER), "--delay", str(delay)]
+    return server_saying(json.dumps(ANSWER), delay)
+
+
+@contextlib.contextmanager
+def server_saying(text: str, delay: float = 0.0) -> Iterator[str]:
+    """The same with a text of its own."""
+    words = ["-m", "kaizen.testing.fault_server", "--reply", text, "--delay", str(delay)]
     process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True, env=environment())
     try:
         assert process.stdout is not None

@@ -29,7 +29,7 @@ from structured_call import worker
 
 from kaizen import Signature, context
 from kaizen.core.spec import dump
-from kaizen.programs.parse import Misfit, parse
+from kaizen.programs.prompt.parse import Misfit, parse
 
 MOST_GROWTH_MIB = 20.0
 TEAMS = ("cards", "transfers", "accounts")

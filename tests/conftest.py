@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.services import postgres_url as postgres_url
+from tests.services import redis_url as redis_url
+
 ROOT = Path(__file__).parent.parent
 
 # pytest-socket guards the sockets of this process. Child processes open their own; what asks the environment for a

@@ -68,6 +68,7 @@ PAGES = (
             "kaizen.programs.wrap.best:best_of",
             "kaizen.programs.wrap.best:refine",
             "kaizen.programs.wrap.cached:cached",
+            "kaizen.programs.wrap.packing:packed",
             "kaizen.programs.runnable:Runnable",
         ),
     ),

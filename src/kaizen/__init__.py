@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kaizen.core.record import Record as Record
     from kaizen.programs import declare
     from kaizen.programs.agent import react as react
+    from kaizen.programs.cascade import cascade as cascade
     from kaizen.programs.declare import History as History
     from kaizen.programs.declare import SecurityConstraint as SecurityConstraint
     from kaizen.programs.function import program as program
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from kaizen.programs.wrap.best import best_of as best_of
     from kaizen.programs.wrap.best import refine as refine
     from kaizen.programs.wrap.cached import cached as cached
+    from kaizen.programs.wrap.packing import packed as packed
 
     context = declare
 
@@ -47,9 +49,11 @@ _FACE = {
     "Signature": "programs.signature",
     "best_of": "programs.wrap.best",
     "cached": "programs.wrap.cached",
+    "cascade": "programs.cascade",
     "configure": "app",
     "context": "programs.declare:",
     "errors": "core.errors:",
+    "packed": "programs.wrap.packing",
     "program": "programs.function",
     "react": "programs.agent",
     "refine": "programs.wrap.best",

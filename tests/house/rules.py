@@ -22,6 +22,12 @@ BANNED_WORDS = frozenset(
     | {"Base", "Enhanced", "Advanced", "V2"}
 )
 # Costly to import and not needed by every program: these may be imported where they are used, as extras may.
+# Distributions whose modules are called otherwise.
+IMPORTED_AS = {
+    "opentelemetry_proto": ("opentelemetry", "google"),
+    "pyjwt": ("jwt",),
+    "pyyaml": ("yaml",),
+}
 LATE = frozenset({"genai_prices", "plotext", "rich"})
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
@@ -75,7 +81,8 @@ def optional_dependencies() -> frozenset[str]:
     """The import names of what the extras bring."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project.get("optional-dependencies", {}).values()
-    return frozenset(re.split(r"[^\w-]", need)[0].replace("-", "_") for extra in extras for need in extra)
+    names = {re.split(r"[^\w-]", need)[0].replace("-", "_") for extra in extras for need in extra}
+    return frozenset(name for need in names for name in IMPORTED_AS.get(need, (need,)))
 
 
 @rule("x = 1\n" * (MAX_FILE_LINES + 1))

@@ -7,9 +7,15 @@ import socket
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientSession
+
+from kaizen.providers.errors import Origin
+from kaizen.providers.http import HttpTransport, TransportSettings
 
 ELSEWHERE = "192.0.2.1"  # RFC 5737: an address that is nobody's
+
+
+def client(url: str) -> HttpTransport:
+    return HttpTransport(url, {}, Origin("mine"), TransportSettings())
 
 
 @pytest.mark.filterwarnings("ignore:A test tried to use socket")
@@ -20,9 +26,9 @@ def test_sockets_stay_on_the_machine() -> None:
 
 @pytest.mark.filterwarnings("ignore:A test tried to use socket")
 async def test_the_http_client_stays_on_the_machine() -> None:
-    async with ClientSession() as client:
-        with pytest.raises(RuntimeError, match="A test tried to use socket"):
-            await client.get(f"http://{ELSEWHERE}/")
+    with pytest.raises(RuntimeError, match="A test tried to use socket"):
+        async with client(f"http://{ELSEWHERE}").get("/"):
+            pass
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
@@ -35,10 +41,10 @@ async def test_loopback_is_open(host: str) -> None:
 
     server = await asyncio.start_server(answer, host, 0)
     address = f"[{host}]" if ":" in host else host
-    async with server, ClientSession() as client:
+    async with server:
         port = server.sockets[0].getsockname()[1]
-        async with client.get(f"http://{address}:{port}/") as response:
-            assert response.status == 204
+        async with client(f"http://{address}:{port}").get("/") as answer:
+            assert answer.status == 204
         _reader, writer = await asyncio.open_connection(host, port)
         writer.close()
         await writer.wait_closed()

@@ -94,7 +94,9 @@ async def test_a_newer_file_is_refused(path: Path) -> None:
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     store = SqliteStore(path)
     for _ in range(2):
-        with pytest.raises(StoreError, match=f"{path} has version {len(MIGRATIONS) + 1}; this Kaizen knows {len(MIGRATIONS)}") as caught:
+        with pytest.raises(
+            StoreError, match=f"{path} has version {len(MIGRATIONS) + 1}; this Kaizen knows {len(MIGRATIONS)}"
+        ) as caught:
             await store.append(OURS, [make_record()], [])
         assert not caught.value.retryable
     await store.close()

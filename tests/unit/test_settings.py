@@ -20,6 +20,7 @@ from kaizen.core.request import Chunk, Reply, Request
 from kaizen.settings import (
     AnthropicSettings,
     EmbeddedSettings,
+    LiteLLMSettings,
     ModelSettings,
     OpenAISettings,
     Settings,
@@ -30,6 +31,7 @@ from kaizen.settings import (
     resolve_key,
     resolve_proxy,
 )
+from kaizen.settings.layers import CascadeSettings
 
 DOCUMENTED = """
 model = "mine/large"
@@ -89,6 +91,12 @@ def test_what_there_is_without_any(tmp_path: Path) -> None:
             kind="anthropic", base_url="https://api.anthropic.com/v1", api_key_env="ANTHROPIC_API_KEY"
         ),
         "ollama": OpenAISettings(kind="openai", base_url="http://127.0.0.1:11434/v1"),
+        "gemini": OpenAISettings(
+            kind="openai",
+            base_url="https://generativelanguage.googleapis.com/v1beta/openai",
+            api_key_env="GEMINI_API_KEY",
+        ),
+        "litellm": LiteLLMSettings(kind="litellm"),
     }
     assert Settings().providers == settings.providers
 
@@ -223,11 +231,11 @@ def test_provider_objects_stand_apart_and_survive(tmp_path: Path) -> None:
     mine, other = Mine(), Mine()
     settings = load(tmp_path, "", providers={"mine": mine, "openai": other, "ollama": {"api_key": "sk-1"}})
     assert settings.custom == {"mine": mine, "openai": other}
-    assert set(settings.providers) == {"embedded", "anthropic", "ollama"}
+    assert set(settings.providers) == {"embedded", "anthropic", "ollama", "gemini", "litellm"}
     assert "sk-in-a-repr" not in repr(settings)
     later = merge(settings, {"tenant": "t", "providers": {"mine": {"kind": "anthropic"}}})
     assert later.custom == {"openai": other}
-    assert set(later.providers) == {"embedded", "anthropic", "ollama", "mine"}
+    assert set(later.providers) == {"embedded", "anthropic", "ollama", "gemini", "litellm", "mine"}
     assert merge(later, {"providers": {"mine": mine}}).custom == {"openai": other, "mine": mine}
 
 
@@ -341,7 +349,7 @@ def test_a_key_is_in_no_error_of_pydantics_own() -> None:
         (
             "custom = 3",
             "custom is no setting; allowed here: model, home, tenant, environment, providers, models, "
-            "aliases, inference, server, storage, defaults, ledger, log",
+            "aliases, inference, server, storage, telemetry, auth, limits, defaults, ledger, log",
         ),
         ("[inference]\nattempts = 0", "inference.attempts = 0: should be greater than or equal to 1"),
         ("[inference]\nbackoff = inf", "inference.backoff = inf: should be a finite number"),
@@ -363,9 +371,12 @@ def test_a_key_is_in_no_error_of_pydantics_own() -> None:
         ("[defaults]\nstop = ['a', '']", "defaults.stop.1 = '': should have at least 1 character"),
         (
             "[providers.mine]\nbase_url = 'http://x.example'",
-            "providers.mine.kind should be one of openai, anthropic, embedded",
+            "providers.mine.kind should be one of openai, anthropic, embedded, litellm",
         ),
-        ("[providers.mine]\nkind = 'sk-1'", "providers.mine.kind should be one of openai, anthropic, embedded"),
+        (
+            "[providers.mine]\nkind = 'sk-1'",
+            "providers.mine.kind should be one of openai, anthropic, embedded, litellm",
+        ),
         (
             "[providers.mine]\nkind = 'embedded'\nbase_url = 'http://x'",
             "providers.mine.base_url is no setting; allowed here: kind, models, threads, slots, context",
@@ -500,12 +511,14 @@ def documented() -> set[tuple[str, str, str]]:
     section, table_of_keys = "", False
     for line in REFERENCE.read_text().splitlines():
         if line.startswith("## "):
-            section = line.removeprefix("## ").strip("`")
-            section = section if section.startswith("inference.") else section.partition(".")[0]
+            section = line.removeprefix("## ").strip("`").replace("`, `", " ")
+            section = section if "<" not in section else section.partition(".")[0]
         elif line.startswith("Kind"):
             section = " ".join(part for part in line.split("`") if part in {"openai", "anthropic", "embedded"})
-        elif line.startswith(("| key |", "| name |")):
-            table_of_keys = line.startswith("| key |")
+        elif line.startswith("The table `[inference.route.cascade]`"):
+            section = "inference.route.cascade"
+        elif line.startswith(("| key |", "| of the cascade |", "| name |")):
+            table_of_keys = not line.startswith("| name |")
         elif table_of_keys and (row := re.match(r"\| `(\w+)` \| .*? \| (none|required|the vendor's|`.*?`) \| ", line)):
             rows |= {(each, row[1], row[2]) for each in section.split(" " if section != "Top level" else "\n")}
     return rows
@@ -514,9 +527,15 @@ def documented() -> set[tuple[str, str, str]]:
 def declared() -> set[tuple[str, str, str]]:
     """The same of the tree."""
     tables: dict[str, type[BaseModel]] = {"models": ModelSettings, "Top level": Settings}
-    tables |= {name: type(value) for name, value in Settings() if isinstance(value, BaseModel)}
-    layers = {name: type(value) for name, value in Settings().inference if isinstance(value, BaseModel)}
-    tables |= {f"inference.{name}": table for name, table in layers.items()}
+    top = {name: value for name, value in Settings() if isinstance(value, BaseModel)}
+    below = {
+        f"{name}.{key}": type(value)
+        for name, table in top.items()
+        for key, value in table
+        if isinstance(value, BaseModel)
+    }
+    tables |= {name: type(value) for name, value in top.items()} | below
+    tables["inference.route.cascade"] = CascadeSettings
     kinds = {"openai": OpenAISettings, "anthropic": AnthropicSettings, "embedded": EmbeddedSettings}
     rows: set[tuple[str, str, str]] = {("providers", "kind", "required")}
     for section, table in (tables | kinds).items():
@@ -525,10 +544,16 @@ def declared() -> set[tuple[str, str, str]]:
             if (
                 name == "kind"
                 or (section == "Top level" and name in {*tables, "providers"})
-                or (section == "inference" and name in layers)
+                or f"{section}.{name}" in below
             ):
                 continue
-            shown = "none" if default is None else f"`{json.dumps(default, default=str)}`"
+            shown = (
+                "required"
+                if field.is_required()
+                else "none"
+                if default is None
+                else f"`{json.dumps(default, default=str)}`"
+            )
             shown = "the vendor's" if name == "base_url" else shown
             rows.add((section, name, "`.kaizen`" if name == "home" else shown))
     return rows

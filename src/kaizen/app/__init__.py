@@ -14,6 +14,9 @@ from typing import Any
 
 from kaizen.app.adapters import capabilities, default_params, endpoint_of, make_adapter, own_prices, same
 from kaizen.app.layers import make_layers, retries
+from kaizen.app.routes import with_route
+from kaizen.app.storage import forget_cache, ledger_file, make_cache, make_store, process_cache
+from kaizen.app.telemetry import make_exporter
 from kaizen.core.answer import Answer
 from kaizen.core.context import Budget, Context, Partial, Program, Run
 from kaizen.core.errors import Denied
@@ -23,6 +26,7 @@ from kaizen.core.params import Params
 from kaizen.core.protocols import Cache, Policy, Provider, Store, Suspended
 from kaizen.core.scope import Scope
 from kaizen.inference.ceiling import Ceiling
+from kaizen.inference.failover.health import Health
 from kaizen.inference.onion import build_onion
 from kaizen.inference.prices import PriceTable
 from kaizen.ledger.key import load_key
@@ -41,12 +45,24 @@ class App:
         settings: what it was built from.
         provider: the onion.
         ledger: the records.
+        cache: where steps and calls keep their answers.
+        health: how each model does, as far as this process has asked it.
         scope: whose data its runs are.
         closed: whether ``close`` was called.
     """
 
-    def __init__(self, settings: Settings, provider: Provider, ledger: Ledger, runner: Runner) -> None:
-        self.settings, self.provider, self.ledger = settings, provider, ledger
+    def __init__(
+        self,
+        settings: Settings,
+        provider: Provider,
+        ledger: Ledger,
+        runner: Runner,
+        *,
+        cache: Cache,
+        health: Health | None = None,
+    ) -> None:
+        self.settings, self.provider, self.ledger, self.cache = settings, provider, ledger, cache
+        self.health = health or Health()
         self.scope = Scope(settings.tenant, settings.environment)
         self.closed = False
         self._runner = runner
@@ -106,6 +122,19 @@ class App:
         )
         return Context(run)
 
+    async def start_for(
+        self, identity: Identity, program: Program, inputs: Mapping[str, Any], *, deadline: float | None = None
+    ) -> Answer | Suspended:
+        """Run a program for a caller, as theirs; see ``start`` and ``context``."""
+        run = Run(
+            runtime=self._runner,
+            scope=identity.scope,
+            run_id=new_id(),
+            principal=identity.principal,
+            deadline=deadline,
+        )
+        return await self._runner.start(run, program, inputs)
+
     def run(
         self, program: Program, inputs: Mapping[str, Any], emit: Callable[[Partial], None] | None = None
     ) -> Coroutine[Any, Any, Answer]:
@@ -162,9 +191,12 @@ class App:
         self.closed = True
         store = self.ledger.store
         if _current is None or _current is self or _current.ledger.store is not store:
-            for path in [path for path, kept in _stores.items() if kept is store]:
-                _stores.pop(path, None)
+            for place in [place for place, kept in _stores.items() if kept is store]:
+                _stores.pop(place, None)
             await self.ledger.close()
+        if _current is None or _current is self or _current.cache is not self.cache:
+            forget_cache(self.cache)
+            await self.cache.close()
 
     def close_blocking(self) -> None:
         """``close`` for plain code, the private loop included."""
@@ -185,7 +217,7 @@ def build(
     Args:
         settings: as ``kaizen.settings`` reads them.
         provider: instead of the onion round the configured providers.
-        store: instead of SQLite under ``settings.home``. The App closes it.
+        store: instead of the settings': SQLite under ``home``, or PostgreSQL. The App closes it.
         policy: asked before every program call and every model call.
         cache: where steps and calls keep their answers, instead of the settings'. The App closes it.
     """
@@ -195,14 +227,32 @@ def build(
     }
     factories |= {name: partial(same, one) for name, one in settings.custom.items()}
     prices = PriceTable(own_prices(settings), endpoints)
-    onion = provider or build_onion(factories, prices=prices, retries=retries(settings), layers=make_layers(settings, prices))
+    cache = cache or make_cache(settings)
+    store = store or make_store(settings)
+    layers = with_route(make_layers(settings, prices, cache), settings, prices, store)
+    onion = provider or build_onion(factories, prices=prices, retries=retries(settings), layers=layers)
     ledger = Ledger(
-        store or _sqlite(_file(settings.home)), load_key(settings.home), payloads=settings.ledger.payloads, log=True
+        store,
+        load_key(settings.home),
+        payloads=settings.ledger.payloads,
+        log=True,
+        exporter=make_exporter(settings),
     )
     defaults = default_params(settings, capabilities(settings, endpoints))
-    ceiling = Ceiling(prices, {ref: model.max_output_tokens for ref, model in settings.models.items()})
-    runner = Runner(provider=onion, ledger=ledger, defaults=defaults, policy=policy, ceiling=ceiling, cache=cache)
-    return App(settings, onion, ledger, runner)
+    written = {ref: model.max_output_tokens for ref, model in settings.models.items()}
+    failover = settings.inference.failover
+    ceiling = Ceiling(prices, written, layers.candidates, hedged=failover.enabled and failover.hedge)
+    health = layers.health or Health()
+    runner = Runner(
+        provider=onion,
+        ledger=ledger,
+        defaults=defaults,
+        policy=policy,
+        ceiling=ceiling,
+        cache=cache,
+        scored=health.score,
+    )
+    return App(settings, onion, ledger, runner, cache=cache, health=health)
 
 
 _lock = threading.Lock()
@@ -221,7 +271,7 @@ def current() -> App:
         with _lock:
             if _current is None or _current.closed:
                 _settings = _settings or read()
-                _current = build(_settings, store=_process_store(_settings.home))
+                _current = build(_settings, store=_process_store(_settings), cache=process_cache(_settings))
                 setup_logging(_settings.log.level, sys.stderr)
             app = _current
     return app
@@ -244,8 +294,8 @@ def configure(**overrides: Any) -> None:
 
 # -- stores ---
 
-_stores: dict[Path, Store] = {}
-_left: list[dict[Path, Store]] = []
+_stores: dict[Path | str, Store] = {}
+_left: list[dict[Path | str, Store]] = []
 
 
 def _start_anew() -> None:
@@ -262,19 +312,10 @@ def _start_anew() -> None:
 os.register_at_fork(after_in_child=_start_anew)
 
 
-def _process_store(home: Path) -> Store:
-    """The store of the process's Apps at a home: one, however often the process is configured anew."""
-    path = _file(home)
-    if path not in _stores:
-        _stores[path] = _sqlite(path)
-    return _stores[path]
-
-
-def _file(home: Path) -> Path:
-    return home.absolute() / "ledger.db"
-
-
-def _sqlite(path: Path) -> Store:
-    from kaizen.stores.sqlite import SqliteStore
-
-    return SqliteStore(path)
+def _process_store(settings: Settings) -> Store:
+    """The store of the process's Apps at one place: one, however often the process is configured anew."""
+    url = settings.storage.database_url
+    place = ledger_file(settings.home) if url is None else url.get_secret_value()
+    if place not in _stores:
+        _stores[place] = make_store(settings)
+    return _stores[place]

@@ -17,6 +17,7 @@ from kaizen.inference.prices import Price
 from kaizen.settings import (
     AnthropicSettings,
     EmbeddedSettings,
+    LiteLLMSettings,
     OpenAISettings,
     ProviderSettings,
     RemoteSettings,
@@ -27,7 +28,7 @@ from kaizen.settings import (
 )
 
 if TYPE_CHECKING:
-    from kaizen.providers.http import TransportSettings
+    from kaizen.providers.http import HttpTransport, TransportSettings
 
 DEFAULT_MODEL: Final = "embedded/smollm2-135m"
 
@@ -37,6 +38,8 @@ def endpoint_of(provider: ProviderSettings) -> Endpoint:
     match provider:
         case EmbeddedSettings():
             return Endpoint("embedded")
+        case LiteLLMSettings():
+            return Endpoint("litellm")
         case OpenAISettings() | AnthropicSettings():
             return Endpoint(provider.kind, provider.base_url)
         case _:
@@ -53,6 +56,10 @@ def make_adapter(settings: Settings, name: str, provider: ProviderSettings) -> P
             return EmbeddedProvider(
                 name, models, threads=provider.threads, slots=provider.slots, context=provider.context
             )
+        case LiteLLMSettings():
+            from kaizen.providers.bridges.litellm import LiteLLMProvider
+
+            return LiteLLMProvider(name)
         case OpenAISettings():
             from kaizen.providers.openai import OpenAIProvider
 
@@ -103,17 +110,28 @@ def _transport(provider: RemoteSettings) -> TransportSettings:
     )
 
 
+def transport_of(name: str, provider: OpenAISettings) -> HttpTransport:
+    """HTTP to a provider, for calls that no adapter writes."""
+    from kaizen.providers.errors import Origin, Secret
+    from kaizen.providers.http import HttpTransport
+
+    key = _revealed(resolve_key(provider))
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    return HttpTransport(provider.base_url, headers, Origin(name, Secret(key) if key else None), _transport(provider))
+
+
 def own_prices(settings: Settings) -> dict[str, Price]:
     """The prices that the settings name."""
     return {
         ref: Price.per_mtok(
-            model.input_usd_per_mtok,
-            model.output_usd_per_mtok,
+            model.input_usd_per_mtok or 0.0,
+            model.output_usd_per_mtok or 0.0,
             model.cached_input_usd_per_mtok,
             model.cache_write_usd_per_mtok,
+            model.usd_per_call or 0.0,
         )
         for ref, model in settings.models.items()
-        if model.input_usd_per_mtok is not None and model.output_usd_per_mtok is not None
+        if model.input_usd_per_mtok is not None or model.usd_per_call is not None
     }
 
 

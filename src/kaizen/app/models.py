@@ -12,7 +12,15 @@ from kaizen.core.errors import ConfigError
 from kaizen.core.params import Params
 from kaizen.inference.prices import PriceTable
 from kaizen.serve.doors import ModelInfo
-from kaizen.settings import AnthropicSettings, EmbeddedSettings, OpenAISettings, Settings, data_home, resolve_key
+from kaizen.settings import (
+    AnthropicSettings,
+    EmbeddedSettings,
+    LiteLLMSettings,
+    OpenAISettings,
+    Settings,
+    data_home,
+    resolve_key,
+)
 
 
 def known_models(settings: Settings) -> list[ModelInfo]:
@@ -62,6 +70,9 @@ def _readiness(settings: Settings, name: str, model: str) -> tuple[bool, str]:
             if importlib.util.find_spec("xllamacpp") is None:
                 return False, 'not installed: pip install "kaizen-engine[embedded]"'
             return True, str(path)
+        case LiteLLMSettings():
+            ready = importlib.util.find_spec("litellm") is not None
+            return ready, "" if ready else 'not installed: pip install "kaizen-engine[litellm]"'
         case OpenAISettings() | AnthropicSettings():
             try:
                 key = resolve_key(provider)

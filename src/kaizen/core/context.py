@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol, TypeVar, overload
+from typing import Any, Final, Protocol, TypeAlias, TypeVar, overload
 
 from kaizen.core.answer import Answer
 from kaizen.core.errors import BudgetExceeded, Timeout
@@ -24,6 +24,10 @@ A = TypeVar("A", bound=Answer)
 
 EVERY: Final = "*"
 """The name under which overrides hold for every program."""
+
+
+Ask: TypeAlias = Callable[[Request], Awaitable[Reply]]
+Through: TypeAlias = Callable[[Ask, Request], Awaitable[Reply]]
 
 
 class Program(Protocol):
@@ -50,7 +54,7 @@ class Runtime(Protocol):
         """See ``Context.call``."""
         ...
 
-    def complete(self, ctx: Context, request: Request, /) -> Coroutine[Any, Any, Reply]:
+    def complete(self, ctx: Context, request: Request, through: Through | None = None, /) -> Coroutine[Any, Any, Reply]:
         """See ``Context.complete``."""
         ...
 
@@ -304,9 +308,15 @@ class Context:
         """
         return self.run.runtime.run(self._child(), program, inputs)
 
-    def complete(self, request: Request) -> Coroutine[Any, Any, Reply]:
-        """Ask a model; the call is recorded as a step of this program call."""
-        return self.run.runtime.complete(self._part(), request)
+    def complete(self, request: Request, *, through: Through | None = None) -> Coroutine[Any, Any, Reply]:
+        """Ask a model; the call is recorded as a step of this program call.
+
+        Args:
+            request: what is asked.
+            through: how it is asked, instead of just so: it is given the way to the model and the request, as policy
+                left it, and gives the Reply that is recorded. A call may so be answered together with others.
+        """
+        return self.run.runtime.complete(self._part(), request, through)
 
     def stream(self, request: Request) -> AsyncIterator[Chunk]:
         """Ask a model and read the answer as it is written; the last chunk holds the whole."""

@@ -4,6 +4,7 @@
      ├─ DefinitionError        a class or function is declared wrongly (all its mistakes at once)
      ├─ ConfigError            a setting is unknown, wrong or missing
      ├─ InvalidInput           what a caller passed breaks the contract; no model was asked
+     │   └─ Unsupported        what a caller asked for has no place where it would have to go
      ├─ OutputInvalid          what the model wrote breaks the contract, also after repair
      ├─ NotFound               a ref, record or file that does not exist
      ├─ Conflict               two things that can't both be (a replayed step with other inputs, say)
@@ -109,6 +110,16 @@ class InvalidInput(KaizenError):
     def kept(self) -> str:
         """The rules that were broken, without the values that broke them."""
         return self.rules or "an input breaks the contract"
+
+
+class Unsupported(InvalidInput):
+    """A parameter that the model, its wire or the gateway has no place for. It is named, never dropped.
+
+    ``detail["param"]`` is its name, where the caller has one for it.
+    """
+
+    code = "unsupported"
+    status = 400
 
 
 class OutputInvalid(KaizenError):

@@ -6,13 +6,19 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+Mark: TypeAlias = Literal["5m", "1h"]
+Detail: TypeAlias = Literal["auto", "low", "high"]
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Plain text."""
+    """Plain text.
+
+    ``mark`` asks the provider to keep the prompt up to here in its cache, for so long, where the wire has such marks.
+    """
 
     text: str
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,8 @@ class Media:
         data: the bytes in base64, or None when ``url`` names them.
         url: an http(s) address the provider fetches itself, or None.
         name: a file name shown to the model, where the wire has a place for it.
+        detail: how closely an image is looked at, for providers that ask.
+        mark: as in ``Text``.
     """
 
     kind: Literal["image", "audio", "file"]
@@ -32,6 +40,8 @@ class Media:
     data: str | None = None
     url: str | None = None
     name: str | None = None
+    detail: Detail | None = None
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +55,15 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool call gave. ``call_id`` is the ToolCall's id; ``is_error`` marks a failure the model should see."""
+    """What a tool call gave. ``call_id`` is the ToolCall's id; ``is_error`` marks a failure the model should see.
+
+    ``mark`` is as in ``Text``.
+    """
 
     call_id: str
     content: str
     is_error: bool = False
+    mark: Mark | None = None
 
 
 Part: TypeAlias = Text | Media | ToolCall | ToolResult

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
-from kaizen.core.message import Message, ToolCall
+from kaizen.core.message import Mark, Message, ToolCall
 from kaizen.core.scope import Scope
 
 JsonSchema: TypeAlias = Mapping[str, Any]
@@ -16,23 +16,34 @@ Tier: TypeAlias = Literal["model", "exact", "semantic", "step"]
 Routing: TypeAlias = Literal["explicit", "guided", "autopilot"]
 Quality: TypeAlias = Literal["low", "medium", "high", "max"]
 Pace: TypeAlias = Literal["slow", "normal", "fast", "instant"]
+Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A tool offered to the model: its name, what it does, and the JSON schema of its arguments."""
+    """A tool offered to the model: its name, what it does, and the JSON schema of its arguments.
+
+    ``strict`` has the provider hold the model to the schema, as it stands; None leaves the provider's default.
+    ``mark`` is as in ``Text``.
+    """
 
     name: str
     description: str
     schema: JsonSchema
+    strict: bool | None = None
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OutputSchema:
-    """The JSON schema the reply's text must fit; the adapter has the provider enforce it."""
+    """The JSON schema the reply's text must fit; the adapter has the provider enforce it.
+
+    ``description`` tells the model what the answer is for, where the wire has a place for it.
+    """
 
     name: str
     schema: JsonSchema
+    description: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,10 @@ class Decoding:
         max_tokens: bound on the tokens written.
         seed: for providers that take one.
         stop: strings at which writing ends.
+        top_k: only the so many likeliest tokens, for providers that take one.
+        presence_penalty, frequency_penalty: -2 to 2, against tokens that were written already.
+        logit_bias: by token id, what is added to its logit.
+        effort: how much a model that reasons should.
     """
 
     temperature: float | None = None
@@ -52,6 +67,11 @@ class Decoding:
     max_tokens: int | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    top_k: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: tuple[tuple[str, float], ...] = ()
+    effort: Effort | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +94,8 @@ class Options:
         cost_budget_usd: dollars that the call may cost at most.
         task: the type of task, where the caller knows it.
         fallback: whether the nearest candidate may be asked where none meets the wishes.
+        models: refs and patterns such as ``openai/*`` that may be asked for this caller, whoever chooses; None
+            allows all.
         ttl: seconds that a cached answer may be kept.
         tags: what the answer depends on, such as ``document:7f`` or ``program:triage``: a cached answer goes when
             one of them is invalidated.
@@ -93,6 +115,7 @@ class Options:
     cost_budget_usd: float | None = None
     task: str | None = None
     fallback: bool = False
+    models: tuple[str, ...] | None = None
     ttl: float | None = None
     tags: tuple[str, ...] = ()
 
@@ -112,10 +135,16 @@ class Request:
         output: the schema the reply must fit, when the provider enforces it.
         tools: tools the model may call.
         tool_choice: "auto" lets the model choose, "required" makes it call one, "none" forbids it.
+        tool: the name of the one that it has to call, where ``tool_choice`` is "required".
+        parallel_tools: whether it may call several at once; None leaves the provider's default.
+        json_object: whether the reply has to be a JSON object, where there is no schema for it.
         decoding: sampling parameters.
         top_logprobs: how many alternatives to report a token with its log-probability; None reports none.
         deadline: ``time.monotonic()`` at which the caller stops waiting, or None.
         options: what the caller wishes of the layers.
+        user: the caller's own name for whoever is behind the call, told to the provider; it means nothing here.
+        step: the run and the step that ask, set where the call may outlive the process; empty says nothing. The same
+            step of a run that is resumed has the same.
     """
 
     scope: Scope
@@ -125,10 +154,15 @@ class Request:
     output: OutputSchema | None = None
     tools: tuple[ToolSpec, ...] = ()
     tool_choice: ToolChoice = "auto"
+    tool: str | None = None
+    parallel_tools: bool | None = None
+    json_object: bool = False
     decoding: Decoding = Decoding()
     top_logprobs: int | None = None
     deadline: float | None = None
     options: Options = NO_OPTIONS
+    user: str | None = None
+    step: str = ""
 
 
 @dataclass(frozen=True, slots=True)

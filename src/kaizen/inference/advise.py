@@ -116,10 +116,10 @@ async def advise(
 
 
 async def _asked(ledger: Ledger, scope: Scope, query: RecordQuery | None) -> AsyncIterator[Record]:
-    """Model calls that a model answered."""
+    """Model calls that a model answered; those without a step, such as embeddings, go past the layers."""
     wanted = replace(query or RecordQuery(), kind="model", newest_first=False)
     async for record in ledger.records(scope, wanted):
-        if record.status == "ok" and record.cache_tier == "model":
+        if record.status == "ok" and record.cache_tier == "model" and record.step:
             yield record
 
 

@@ -31,16 +31,20 @@ class Ceiling:
     Args:
         prices: what a model's tokens cost.
         limits: by model ref, the most tokens a model writes, where that is known.
-        candidates: the models that may answer a request.
+        candidates: the models that may answer a request; by default its own.
+        hedged: whether calls whose caller said nothing may be sent twice.
     """
 
     def __init__(
         self,
         prices: PriceTable,
         limits: Mapping[str, int | None],
-        candidates: Callable[[Request], Sequence[str]] = _own,
+        candidates: Callable[[Request], Sequence[str]] | None = None,
+        *,
+        hedged: bool = False,
     ) -> None:
-        self._prices, self._limits, self._candidates = prices, limits, candidates
+        self._prices, self._limits, self._candidates = prices, limits, candidates or _own
+        self._hedged = hedged
 
     def __call__(self, request: Request) -> tuple[Request, Need]:
         """The bounded request, and what it needs at most. ``usd`` is None where a candidate's price is not known."""
@@ -49,13 +53,14 @@ class Ceiling:
             out = self._limits.get(request.model) or MAX_TOKENS
             request = replace(request, decoding=replace(request.decoding, max_tokens=out))
         tokens_in = _bytes(request)
-        calls = 2 if request.options.hedge else 1
-        usage = Usage(tokens_in=tokens_in * calls, tokens_out=out * calls)
+        wish = request.options.hedge
+        calls = 2 if (self._hedged if wish is None else wish) else 1
+        usage = Usage(tokens_in=tokens_in, tokens_out=out)
         dearest: float | None = 0.0
         for ref in self._candidates(request):
             quote = self._prices.quote(ref) or self._prices.look_up(ref)
             usd = quote.price.cost(usage) if quote.price is not None else None
-            dearest = None if usd is None or dearest is None else max(dearest, usd)
+            dearest = None if usd is None or dearest is None else max(dearest, usd * calls)
         return request, Need(1, (tokens_in + out) * calls, dearest)
 
 

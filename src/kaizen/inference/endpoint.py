@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
-Wire: TypeAlias = Literal["openai", "anthropic", "embedded"]
+Wire: TypeAlias = Literal["openai", "anthropic", "embedded", "litellm"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Endpoint:
 
     Args:
         kind: the wire it speaks.
-        base_url: the address its paths are added to; empty for the embedded one.
+        base_url: the address its paths are added to; empty where it has none.
     """
 
     kind: Wire

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 import time
@@ -52,12 +53,16 @@ class Price:
         output_usd: float,
         cached_input_usd: float | None = None,
         cache_write_usd: float | None = None,
+        call_usd: float = 0.0,
     ) -> Price:
-        """A price in US dollars per million tokens; cached and cache-written ones cost the input's if not given."""
+        """A price in US dollars per million tokens; cached and cache-written ones cost the input's if not given.
+
+        ``call_usd`` is what each call costs besides.
+        """
         cached = input_usd if cached_input_usd is None else cached_input_usd
         written = input_usd if cache_write_usd is None else cache_write_usd
         out = output_usd / _MTOK
-        return cls(Rates(input_usd / _MTOK, out, cached / _MTOK, written / _MTOK, out))
+        return cls(Rates(input_usd / _MTOK, out, cached / _MTOK, written / _MTOK, out, call_usd))
 
     def cost(self, usage: Usage) -> float | None:
         """US dollars for this usage; None where a token was written and its price is not known."""
@@ -124,6 +129,11 @@ class PriceTable:
                 name, _, model = ref.partition("/")
                 quote = self._quotes[ref] = _listed(model, self._endpoints[name].base_url)
             return quote
+
+    async def price(self, ref: str) -> Price | None:
+        """The price of a ref, or None where it is not known; the table is read in a thread."""
+        quote = self.quote(ref) or await asyncio.to_thread(self.look_up, ref)
+        return quote.price
 
 
 def _listed(model: str, base_url: str) -> Quote:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from kaizen.core.errors import ProviderError
 from kaizen.core.protocols import Provider
 from kaizen.core.request import Chunk, Reply, Request
+from kaizen.inference.failover.watch import CircuitOpen
 from kaizen.inference.streams import closing
 
 
@@ -37,11 +38,14 @@ class Retry:
     A wait is drawn from zero to the backoff ("full jitter": Brooker, Exponential Backoff and Jitter, AWS
     Architecture Blog, 2015), and added to ``retry_after`` where the provider named one, lest all who were told
     the same second come back in it. A stream is asked for again only while no chunk of it was passed on. The
-    error raised in the end is the provider's own, with ``attempts`` in its detail.
+    error raised in the end is the provider's own, with ``attempts`` in its detail. A model whose circuit is open is not
+    waited for.
 
     Args:
         inner: whom to ask.
         retries: how often and how patiently.
+        patience: seconds that a request's model may have itself waited for, in place of ``retry_after_max``; None
+            for that.
         sleep: waits that many seconds.
         draw: a number from 0 to 1, at random.
     """
@@ -51,10 +55,11 @@ class Retry:
         inner: Provider,
         retries: Retries = Retries(),
         *,
+        patience: Callable[[Request], float | None] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        self._inner, self._retries = inner, retries
+        self._inner, self._retries, self._patience = inner, retries, patience
         self._sleep, self._draw = sleep, draw
 
     async def complete(self, request: Request, /) -> Reply:
@@ -64,7 +69,7 @@ class Retry:
             try:
                 reply = await self._inner.complete(request)
             except ProviderError as error:
-                wait = self._wait(error, attempt, request.deadline)
+                wait = self._wait(error, attempt, request)
             else:
                 return reply if attempt == 1 else replace(reply, attempts=attempt)
             await self._sleep(wait)
@@ -82,16 +87,17 @@ class Retry:
                         yield chunk if chunk.reply is None else _counted(chunk, chunk.reply, attempt)
                 return
             except ProviderError as error:
-                wait = self._wait(error, attempt, request.deadline, final=passed_on)
+                wait = self._wait(error, attempt, request, final=passed_on)
             await self._sleep(wait)
             attempt += 1
 
-    def _wait(self, error: ProviderError, attempt: int, deadline: float | None, *, final: bool = False) -> float:
+    def _wait(self, error: ProviderError, attempt: int, request: Request, *, final: bool = False) -> float:
         """Seconds to wait before the next request; raises the error where there is to be none."""
-        error.detail = {**error.detail, "attempts": attempt}
-        retries = self._retries
+        refused = isinstance(error, CircuitOpen)  # nobody was asked
+        error.detail = {**error.detail, "attempts": attempt - 1 if refused else attempt}
+        retries, deadline = self._retries, request.deadline
         asked = error.retry_after or 0.0
-        if final or not error.retryable or attempt >= retries.attempts or asked > retries.retry_after_max:
+        if final or refused or not error.retryable or attempt >= retries.attempts or asked > self._longest(request):
             raise error
         # the exponent is bounded because 2.0 ** 1024 overflows, long after backoff_max was reached
         backoff = min(retries.backoff_max, retries.backoff * 2.0 ** min(attempt - 1, 64))
@@ -99,6 +105,12 @@ class Retry:
         if deadline is not None and time.monotonic() + wait >= deadline:
             raise error
         return wait
+
+    def _longest(self, request: Request) -> float:
+        """The longest wait that a provider may ask for."""
+        longest = self._retries.retry_after_max
+        patience = None if self._patience is None else self._patience(request)
+        return longest if patience is None else min(longest, patience)
 
 
 def _counted(chunk: Chunk, reply: Reply, attempts: int) -> Chunk:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from kaizen.core.errors import ContentFiltered, NotFound, OutputInvalid
 from kaizen.core.ids import digest
@@ -15,6 +16,9 @@ from kaizen.core.request import Request
 from kaizen.core.scope import Scope
 from kaizen.ledger.log import log_record
 from kaizen.ledger.requests import SharedParts, joined, rest, shared_address, whole
+
+if TYPE_CHECKING:
+    from kaizen.ledger.exporter import Exporter
 
 _SCOPE_KEYS = 4096  # how many scopes' keys are kept at hand
 _USELESS = frozenset({OutputInvalid.code, ContentFiltered.code})  # errors that a program ends a good call with
@@ -36,12 +40,16 @@ class Ledger:
         key: the home's secret, see ``load_key``.
         payloads: whether contents are kept; without them records still carry their digests.
         log: whether finished root calls and errors are logged, one line each, without contents.
+        exporter: who gets each record once it is kept.
     """
 
-    def __init__(self, store: Store, key: bytes, *, payloads: bool = True, log: bool = False) -> None:
+    def __init__(
+        self, store: Store, key: bytes, *, payloads: bool = True, log: bool = False, exporter: Exporter | None = None
+    ) -> None:
         self._store = store
         self._payloads = payloads
         self._log = log
+        self._exporter = exporter
         self._shared = SharedParts()
 
         # A key for each scope, so that the same text has another address in another scope, and so that an
@@ -80,9 +88,12 @@ class Ledger:
         contents = self._shared.unwritten(payloads) if self._payloads else ()
         await self._store.append(scope, records, contents)
         self._shared.written(contents)
+        if self._exporter is not None:
+            self._exporter.take(records)
         if self._log:
             for record in records:
-                if record.status == "error" or (record.kind == "program" and record.parent_id is None):
+                failed = record.status == "error" and record.kind != "span"  # those are others' failures
+                if failed or (record.kind == "program" and record.parent_id is None):
                     log_record(record)
 
     def records(self, scope: Scope, query: RecordQuery | None = None) -> AsyncIterator[Record]:
@@ -137,6 +148,8 @@ class Ledger:
 
     async def close(self) -> None:
         """Finish what is in the air and let go of the store."""
+        if self._exporter is not None:
+            await self._exporter.close()
         await self._store.close()
 
 

@@ -16,9 +16,9 @@ from kaizen.core.params import NOTHING, Params
 from kaizen.core.request import Reply, Request, ToolSpec
 from kaizen.core.spec import Spec, dump
 from kaizen.programs.function import tool
-from kaizen.programs.parse import Misfit, parse_reply
 from kaizen.programs.predict import asked, feed, invalid, shown_back, unfiltered
-from kaizen.programs.render import Plan, Plans, identifier, render
+from kaizen.programs.prompt.parse import Misfit, parse_reply
+from kaizen.programs.prompt.render import Plan, Plans, identifier, render
 from kaizen.programs.runnable import Runnable
 from kaizen.programs.together import together
 

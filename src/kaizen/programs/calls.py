@@ -44,7 +44,7 @@ class ProgramCall:
     def record(self, error: BaseException | None) -> Record:
         """The call's record, as it ends now."""
         ctx, tally = self.ctx, self.ctx.tally
-        status, code, message = _ending(error)
+        status, code, message = ending(error)
         return Record(
             id=self.id,
             kind="program",
@@ -99,17 +99,16 @@ class ModelCall:
             usage = reply.usage
             asked = reply.tier == "model"
             used = Need(1, usage.tokens_in + usage.tokens_out if asked else 0, reply.cost_usd)
-        elif self.begun or _unknown(error):
+        elif self.begun or maybe_billed(error):
             used = self.need
         else:
             used = Need(1)
-        # shielded: whoever cancels the call must not leave the reservation to its lease's end
-        await asyncio.shield(asyncio.ensure_future(lease.settle(used)))
+        await lease.settle(used)
 
     def record(self, reply: Reply | None, error: BaseException | None, sent: str, got: str | None) -> Record:
         """The call's record, as it ends now, with the addresses of what was sent and what came."""
         ctx = self.ctx
-        status, code, message = _ending(error)
+        status, code, message = ending(error)
         answered = reply or Reply(model=self.request.model, attempts=0)
         usage = answered.usage
         return Record(
@@ -150,7 +149,7 @@ def _task(reply: Reply) -> str | None:
     return next((stage.note["task"] for stage in reply.stages if "task" in stage.note), None)
 
 
-def _unknown(error: BaseException | None) -> bool:
+def maybe_billed(error: BaseException | None) -> bool:
     """Whether a provider may have worked, and billed, for a call that ended with this."""
     return isinstance(error, Timeout | asyncio.CancelledError | GeneratorExit)
 
@@ -161,7 +160,7 @@ def attempts_of(error: BaseException | None) -> int:
     return attempts if isinstance(attempts, int) else 1
 
 
-def _ending(error: BaseException | None) -> tuple[Status, str | None, str | None]:
+def ending(error: BaseException | None) -> tuple[Status, str | None, str | None]:
     """Status, code and message of how a call ended. A foreign exception keeps its type only: its text may hold data."""
     match error:
         case None:

@@ -16,9 +16,9 @@ from kaizen.core.params import NOTHING, OutputMode, Params
 from kaizen.core.request import Reply, Request
 from kaizen.core.spec import Spec
 from kaizen.inference.streams import closing
-from kaizen.programs.parse import Misfit, parse_reply
-from kaizen.programs.partial import partial_outputs
-from kaizen.programs.render import Plans, render
+from kaizen.programs.prompt.parse import Misfit, parse_reply
+from kaizen.programs.prompt.partial import partial_outputs
+from kaizen.programs.prompt.render import Plans, render
 
 # Partial outputs are read from all that is written so far. From this length on not after every chunk, but after each
 # 64th of the text: their cost then grows with the text, not with its square.

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError, to_json
 
 from kaizen.core.answer import Answer
-from kaizen.core.context import EVERY, Context, Kept, Program, Run
+from kaizen.core.context import EVERY, Context, Kept, Program, Run, Through
 from kaizen.core.errors import (
     Conflict,
     Denied,
@@ -60,6 +60,7 @@ class Runner:
         policy: asked before every program call and every model call; None allows all.
         ceiling: what a request may use at most, for the policy; it may set bounds that the request left open.
         cache: where steps keep their answers.
+        scored: told the model, the metric and the value of each score about a model's answer.
     """
 
     def __init__(
@@ -71,10 +72,11 @@ class Runner:
         policy: Policy | None = None,
         ceiling: Callable[[Request], tuple[Request, Need]] | None = None,
         cache: Cache | None = None,
+        scored: Callable[[str, str, float], None] | None = None,
     ) -> None:
         self._provider, self._ledger, self._policy = provider, ledger, policy
         self._ceiling = ceiling or _uncounted
-        self._cache = cache
+        self._cache, self._scored = cache, scored
         self._defaults = defaults
         # by identity: Params hold mappings and can't be hashed
         self._resolved: dict[tuple[str, int, int, int], tuple[list[Params], Params, str]] = {}
@@ -173,13 +175,14 @@ class Runner:
 
     # -- Runtime: model calls ---------------------------------------------------------------------
 
-    async def complete(self, ctx: Context, request: Request) -> Reply:
+    async def complete(self, ctx: Context, request: Request, through: Through | None = None) -> Reply:
         """One model call, recorded."""
         if ctx.run.replay is not None and (kept := await self._kept_reply(ctx, request)) is not None:
             return kept
         call = await self._open_model_call(ctx, request)
         try:
-            reply = await self._provider.complete(call.request)
+            ask = self._provider.complete
+            reply = await (ask(call.request) if through is None else through(ask, call.request))
         except BaseException as error:
             self._close_model_call(call, None, error)
             await call.settle(None, error)
@@ -245,6 +248,8 @@ class Runner:
 
     async def _open_model_call(self, ctx: Context, request: Request) -> ModelCall:
         ctx.check_deadline()
+        if request.options.batch:  # it may outlive the process, and has to be known again by a run that is resumed
+            request = replace(request, step=f"{ctx.run.run_id}:{ctx.step}")
         call = ModelCall(ctx, request)
         if self._policy is not None:
             call.request, call.need = self._ceiling(request)
@@ -329,6 +334,8 @@ class Runner:
             params=about.params,
             model=about.model,
         )
+        if self._scored is not None and about.model is not None:
+            self._scored(about.model, name, value)
         await self._ledger.append(ctx.scope, [record], [])
 
     # -- Runtime: the step cache ------------------------------------------------------------------

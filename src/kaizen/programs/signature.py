@@ -20,9 +20,9 @@ from kaizen.programs.declare import input as input_field
 from kaizen.programs.declare import intermediate as intermediate_field
 from kaizen.programs.declare import output as output_field
 from kaizen.programs.define import caller_module, checked, inherited_spec, spec_of, substituted, surrounding_names
-from kaizen.programs.parse import Misfit, parse
 from kaizen.programs.predict import Predict
-from kaizen.programs.render import plan, render
+from kaizen.programs.prompt.parse import Misfit, parse
+from kaizen.programs.prompt.render import plan, render
 from kaizen.programs.runnable import current_call
 from kaizen.programs.shorthand import short_name, shorthand
 

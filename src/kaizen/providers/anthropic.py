@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, assert_never, cast
 
 from pydantic_core import from_json, to_json
 
-from kaizen.core.message import Media, Message, Text, ToolCall, ToolResult
+from kaizen.core.message import Mark, Media, Message, Text, ToolCall, ToolResult
 from kaizen.core.request import Finish, OutputSchema, Reply, Request, ToolSpec, Usage
 from kaizen.providers.errors import Origin, Secret
 from kaizen.providers.http import HttpTransport, TransportSettings
@@ -15,6 +16,7 @@ from kaizen.providers.wire import Memo, WireProvider, count, estimated, model_na
 
 _ANTHROPIC: Final = "https://api.anthropic.com/v1"
 _VERSION: Final = "2023-06-01"
+_AUTO: Final = {"type": "auto"}
 
 _FINISH: Final[dict[str, Finish]] = {
     "max_tokens": "length",
@@ -46,7 +48,8 @@ class MessagesWire:
     def encode(self, request: Request, *, stream: bool) -> bytes:
         """The body to post; see ``Wire.encode``."""
         decoding = request.decoding
-        system = "\n\n".join(message.text for message in request.messages if message.role == "system")
+        _check(request)
+        system = _system(request.messages)
         turns = [_turn(message) for message in request.messages if message.role != "system"]
         out = [
             b'{"model":',
@@ -63,8 +66,12 @@ class MessagesWire:
             out += b',"temperature":', to_json(decoding.temperature)
         if decoding.top_p is not None:
             out += b',"top_p":', to_json(decoding.top_p)
+        if decoding.top_k is not None:
+            out += b',"top_k":', to_json(decoding.top_k)
         if decoding.stop:
             out += b',"stop_sequences":', to_json(decoding.stop)
+        if request.user is not None:
+            out += b',"metadata":', to_json({"user_id": request.user})
         out.append(b',"stream":true}' if stream else b"}")
         return b"".join(out)
 
@@ -115,7 +122,9 @@ class MessagesWire:
         """The schema and the tools."""
         out: list[bytes] = []
         tools = request.tools
-        choice: dict[str, str] = {"type": {"auto": "auto", "required": "any", "none": "none"}[request.tool_choice]}
+        choice: dict[str, Any] = {"type": {"auto": "auto", "required": "any", "none": "none"}[request.tool_choice]}
+        if request.tool is not None:
+            choice = {"type": "tool", "name": request.tool}
         if request.output is not None:
             if config := self._format(request.output):
                 out += b',"output_config":', config
@@ -125,7 +134,9 @@ class MessagesWire:
                 tools = (*tools, ToolSpec(name, "Give the answer.", request.output.schema))
         if tools:
             out += b',"tools":', self._tools(tools) if tools is request.tools else _tools(tools)
-            if choice["type"] != "auto":
+            if request.parallel_tools is False and choice["type"] != "none":
+                choice["disable_parallel_tool_use"] = True
+            if choice != _AUTO:
                 out += b',"tool_choice":', to_json(choice)
         return out
 
@@ -223,6 +234,33 @@ class AnthropicProvider(WireProvider):
         super().__init__(MessagesWire(origin, max_tokens), http, origin)
 
 
+def _check(request: Request) -> None:
+    """Refuse what this API has no place for; seeds and log-probabilities are left out, as the class says."""
+    decoding = request.decoding
+    if decoding.presence_penalty is not None or decoding.frequency_penalty is not None or decoding.logit_bias:
+        raise no_place("messages", "penalties and logit_bias")
+    if decoding.effort not in (None, "none"):
+        raise no_place("messages", "a reasoning effort")
+    if request.json_object and request.output is None:
+        raise no_place("messages", "JSON without a schema; give a JSON schema")
+
+
+def _system(messages: Sequence[Message]) -> str | list[dict[str, Any]]:
+    """The instructions: one text, or blocks where any of them is marked."""
+    said = [message for message in messages if message.role == "system"]
+    parts = [part for message in said for part in message.parts if isinstance(part, Text)]
+    if not any(part.mark for part in parts):
+        return "\n\n".join(message.text for message in said)
+    return [_block(part) for part in parts]
+
+
+def _marked(block: dict[str, Any], mark: Mark | None) -> dict[str, Any]:
+    """A block up to which the prompt is kept in the provider's cache, where that is asked for."""
+    if mark is None:
+        return block
+    return {**block, "cache_control": {"type": "ephemeral", **({"ttl": mark} if mark != "5m" else {})}}
+
+
 def _usage(usage: Any) -> Usage:
     """Anthropic counts what was read from and written to the cache beside the input; we count it in."""
     read, written = count(usage, "cache_read_input_tokens"), count(usage, "cache_creation_input_tokens")
@@ -237,7 +275,7 @@ def _usage(usage: Any) -> Usage:
 
 def _turn(message: Message) -> dict[str, Any]:
     role = "assistant" if message.role == "assistant" else "user"
-    if len(message.parts) == 1 and isinstance(part := message.parts[0], Text):
+    if len(message.parts) == 1 and isinstance(part := message.parts[0], Text) and part.mark is None:
         return {"role": role, "content": part.text}
     return {"role": role, "content": [_block(part) for part in message.parts]}
 
@@ -245,14 +283,14 @@ def _turn(message: Message) -> dict[str, Any]:
 def _block(part: Text | Media | ToolCall | ToolResult) -> dict[str, Any]:
     match part:
         case Text(text):
-            return {"type": "text", "text": text}
+            return _marked({"type": "text", "text": text}, part.mark)
         case Media():
-            return _media(part)
+            return _marked(_media(part), part.mark)
         case ToolCall(call_id, name, arguments):
             return {"type": "tool_use", "id": call_id, "name": name, "input": _input(arguments)}
         case ToolResult(call_id, content, is_error):
             block = {"type": "tool_result", "tool_use_id": call_id, "content": content}
-            return {**block, "is_error": True} if is_error else block
+            return _marked({**block, "is_error": True} if is_error else block, part.mark)
         case _:
             assert_never(part)
 
@@ -287,5 +325,9 @@ def _output_config(output: OutputSchema) -> bytes:
 
 def _tools(tools: tuple[ToolSpec, ...]) -> bytes:
     return to_json(
-        [{"name": tool.name, "description": tool.description, "input_schema": tool.schema} for tool in tools]
+        [
+            _marked({"name": tool.name, "description": tool.description, "input_schema": tool.schema}, tool.mark)
+            | ({"strict": True} if tool.strict else {})
+            for tool in tools
+        ]
     )

@@ -8,7 +8,7 @@ from typing import Any, Final, assert_never
 
 from pydantic_core import from_json, to_json
 
-from kaizen.core.errors import ProviderError
+from kaizen.core.errors import ProviderError, Unsupported
 from kaizen.core.ids import new_id
 from kaizen.core.message import Media, Message, Text, ToolCall, ToolResult
 from kaizen.core.request import Finish, Reply, Request, TokenLogprob, ToolSpec, Usage
@@ -41,6 +41,7 @@ def chat_body(request: Request) -> bytes:
         ProviderError: if the request holds media; this is for models that read text.
     """
     decoding = request.decoding
+    _check(request)
     tools = offered(request)
     body: dict[str, Any] = {
         "messages": list(_merged(_turns(request, tools))),
@@ -56,6 +57,14 @@ def chat_body(request: Request) -> bytes:
         body["top_p"] = decoding.top_p
     if decoding.seed is not None:
         body["seed"] = decoding.seed
+    if decoding.top_k is not None:
+        body["top_k"] = decoding.top_k
+    if decoding.presence_penalty is not None:
+        body["presence_penalty"] = decoding.presence_penalty
+    if decoding.frequency_penalty is not None:
+        body["frequency_penalty"] = decoding.frequency_penalty
+    if decoding.logit_bias:
+        body["logit_bias"] = dict(decoding.logit_bias)
     if decoding.stop:
         body["stop"] = decoding.stop
     if request.top_logprobs is not None:
@@ -65,11 +74,22 @@ def chat_body(request: Request) -> bytes:
         body["grammar"] = tool_grammar(tools, required=request.tool_choice == "required", answer=answer)
     elif request.output is not None:
         body["grammar"] = schema_grammar(request.output.schema)
+    elif request.json_object:
+        body["grammar"] = schema_grammar({"type": "object"})
     return to_json(body)
+
+
+def _check(request: Request) -> None:
+    """Refuse what these models have no place for."""
+    if request.decoding.effort not in (None, "none"):
+        rule = f"{request.model} does not reason, so it takes no effort for it"
+        raise Unsupported(rule, rules=rule)
 
 
 def offered(request: Request) -> tuple[ToolSpec, ...]:
     """The tools the model may call."""
+    if request.tool is not None:
+        return tuple(tool for tool in request.tools if tool.name == request.tool)
     return () if request.tool_choice == "none" else request.tools
 
 

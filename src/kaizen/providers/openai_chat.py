@@ -59,10 +59,25 @@ class ChatWire:
         out = [b'{"model":', to_json(model_name(request.model)), b',"messages":', to_json(messages)]
         if request.output is not None:
             out += b',"response_format":', self._format(request.output)
+        elif request.json_object:
+            out.append(b',"response_format":{"type":"json_object"}')
         if request.tools:
             out += b',"tools":', self._tools(request.tools)
-            if request.tool_choice != "auto":
+            if request.tool is not None:
+                out += b',"tool_choice":', to_json({"type": "function", "function": {"name": request.tool}})
+            elif request.tool_choice != "auto":
                 out += b',"tool_choice":', to_json(request.tool_choice)
+            if request.parallel_tools is not None:
+                out += b',"parallel_tool_calls":', to_json(request.parallel_tools)
+        if request.user is not None:
+            out += b',"user":', to_json(request.user)
+        out += self._decoding(request)
+        out.append(b',"stream":true,"stream_options":{"include_usage":true}}' if stream else b"}")
+        return b"".join(out)
+
+    def _decoding(self, request: Request) -> list[bytes]:
+        """How tokens are chosen."""
+        out: list[bytes] = []
         decoding = request.decoding
         if decoding.max_tokens is not None:
             out += self._max_tokens, to_json(decoding.max_tokens)
@@ -76,8 +91,18 @@ class ChatWire:
             out += b',"stop":', to_json(decoding.stop)
         if request.top_logprobs is not None:
             out += b',"logprobs":true,"top_logprobs":', to_json(request.top_logprobs)
-        out.append(b',"stream":true,"stream_options":{"include_usage":true}}' if stream else b"}")
-        return b"".join(out)
+        if decoding.top_k is not None:
+            # not OpenAI's own, but vLLM, llama.cpp, OpenRouter and others take it; OpenAI refuses it by name
+            out += b',"top_k":', to_json(decoding.top_k)
+        if decoding.presence_penalty is not None:
+            out += b',"presence_penalty":', to_json(decoding.presence_penalty)
+        if decoding.frequency_penalty is not None:
+            out += b',"frequency_penalty":', to_json(decoding.frequency_penalty)
+        if decoding.logit_bias:
+            out += b',"logit_bias":', to_json(dict(decoding.logit_bias))
+        if decoding.effort is not None:
+            out += b',"reasoning_effort":', to_json(decoding.effort)
+        return out
 
     def decode(self, body: Any, request: Request) -> Reply:
         """The Reply of a whole answer's JSON; see ``Wire.decode``."""
@@ -235,7 +260,8 @@ def _messages(message: Message) -> Iterator[dict[str, Any]]:
 
 def _media(media: Media) -> dict[str, Any]:
     if media.kind == "image":
-        return {"type": "image_url", "image_url": {"url": data_url(media)}}
+        detail = {"detail": media.detail} if media.detail else {}
+        return {"type": "image_url", "image_url": {"url": data_url(media), **detail}}
     if media.data is None:
         raise no_place("chat completions", f"{media.kind} by address; give its bytes")
     if media.kind == "audio":
@@ -249,6 +275,7 @@ def _response_format(output: OutputSchema) -> bytes:
         "name": schema_name(output.name),
         "schema": output.schema if strict is None else strict,
         "strict": strict is not None,
+        **({"description": output.description} if output.description else {}),
     }
     return to_json({"type": "json_schema", "json_schema": schema})
 
@@ -258,7 +285,12 @@ def _tools(tools: tuple[ToolSpec, ...]) -> bytes:
         [
             {
                 "type": "function",
-                "function": {"name": tool.name, "description": tool.description, "parameters": tool.schema},
+                "function": {
+                    "name": tool.name,
+                    "description": tool.description,
+                    "parameters": tool.schema,
+                    **({} if tool.strict is None else {"strict": tool.strict}),
+                },
             }
             for tool in tools
         ]

@@ -47,21 +47,19 @@ class ResponsesWire:
         out = [b'{"model":', to_json(model_name(request.model)), b',"store":false,"input":', to_json(items)]
         if request.output is not None:
             out += b',"text":', self._format(request.output)
+        elif request.json_object:
+            out.append(b',"text":{"format":{"type":"json_object"}}')
         if request.tools:
             out += b',"tools":', self._tools(request.tools)
-            if request.tool_choice != "auto":
+            if request.tool is not None:
+                out += b',"tool_choice":', to_json({"type": "function", "name": request.tool})
+            elif request.tool_choice != "auto":
                 out += b',"tool_choice":', to_json(request.tool_choice)
-        decoding = request.decoding
-        if decoding.stop:
-            raise no_place("responses", 'stop strings; use api = "chat"')
-        if decoding.max_tokens is not None:
-            out += b',"max_output_tokens":', to_json(decoding.max_tokens)
-        if decoding.temperature is not None:
-            out += b',"temperature":', to_json(decoding.temperature)
-        if decoding.top_p is not None:
-            out += b',"top_p":', to_json(decoding.top_p)
-        if request.top_logprobs is not None:
-            out += b',"include":["message.output_text.logprobs"],"top_logprobs":', to_json(request.top_logprobs)
+            if request.parallel_tools is not None:
+                out += b',"parallel_tool_calls":', to_json(request.parallel_tools)
+        if request.user is not None:
+            out += b',"user":', to_json(request.user)
+        out += _decoding(request)
         out.append(b',"stream":true}' if stream else b"}")
         return b"".join(out)
 
@@ -141,6 +139,29 @@ class ResponsesReading:
         return self._wire.decode(self._response, self._request)
 
 
+def _decoding(request: Request) -> list[bytes]:
+    """How tokens are chosen."""
+    decoding = request.decoding
+    if decoding.stop:
+        raise no_place("responses", 'stop strings; use api = "chat"')
+    if decoding.top_k is not None:
+        raise no_place("responses", "top_k")
+    if decoding.presence_penalty is not None or decoding.frequency_penalty is not None or decoding.logit_bias:
+        raise no_place("responses", 'penalties and logit_bias; use api = "chat"')
+    out: list[bytes] = []
+    if decoding.max_tokens is not None:
+        out += b',"max_output_tokens":', to_json(decoding.max_tokens)
+    if decoding.temperature is not None:
+        out += b',"temperature":', to_json(decoding.temperature)
+    if decoding.top_p is not None:
+        out += b',"top_p":', to_json(decoding.top_p)
+    if decoding.effort is not None:
+        out += b',"reasoning":', to_json({"effort": decoding.effort})
+    if request.top_logprobs is not None:
+        out += b',"include":["message.output_text.logprobs"],"top_logprobs":', to_json(request.top_logprobs)
+    return out
+
+
 def _usage(usage: Any) -> Usage:
     return Usage(
         tokens_in=usage["input_tokens"],
@@ -176,7 +197,7 @@ def _items(message: Message) -> Iterator[dict[str, Any]]:
 def _media(media: Media) -> dict[str, Any]:
     match media.kind:
         case "image":
-            return {"type": "input_image", "detail": "auto", "image_url": data_url(media)}
+            return {"type": "input_image", "detail": media.detail or "auto", "image_url": data_url(media)}
         case "audio":
             if media.data is None:
                 raise no_place("responses", "audio by address; give its bytes")
@@ -196,6 +217,7 @@ def _text_format(output: OutputSchema) -> bytes:
         "name": schema_name(output.name),
         "schema": output.schema if strict is None else strict,
         "strict": strict is not None,
+        **({"description": output.description} if output.description else {}),
     }
     return to_json({"format": schema})
 
@@ -209,7 +231,7 @@ def _tools(tools: tuple[ToolSpec, ...]) -> bytes:
                 "description": tool.description,
                 "parameters": tool.schema,
                 # the default is strict, which refuses schemas with optional arguments
-                "strict": False,
+                "strict": bool(tool.strict),
             }
             for tool in tools
         ]

@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 from pydantic_core import from_json
 
-from kaizen.core.errors import InvalidInput
+from kaizen.core.errors import Unsupported
 from kaizen.core.message import Media, Text, ToolCall, ToolResult
 from kaizen.core.request import Chunk, Reply, Request, TokenLogprob, Usage
 from kaizen.providers.errors import Origin
@@ -66,7 +66,7 @@ class Wire(Protocol):
         """The body to post.
 
         Raises:
-            InvalidInput: if this wire has no place for something in the request.
+            Unsupported: if this wire has no place for something in the request.
         """
         ...
 
@@ -94,6 +94,32 @@ class WireProvider:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._origin.name!r}, base_url={self._transport.base_url!r})"
+
+    @property
+    def wire(self) -> Wire:
+        """The dialect."""
+        return self._wire
+
+    @property
+    def transport(self) -> HttpTransport:
+        """What carries it."""
+        return self._transport
+
+    @property
+    def origin(self) -> Origin:
+        """Whose errors these are."""
+        return self._origin
+
+    def decoded(self, body: Any, request: Request) -> Reply:
+        """The Reply of a whole answer's JSON that came in another way, such as in a batch.
+
+        Raises:
+            Unavailable: if it is none.
+        """
+        try:
+            return _sound(self._wire.decode(body, request))
+        except _MISSHAPEN:
+            raise self._origin.broken(request.model, "an answer in a batch can't be read") from None
 
     async def complete(self, request: Request, /) -> Reply:
         """The whole answer; see ``Provider.complete``."""
@@ -197,9 +223,10 @@ def schema_name(name: str) -> str:
     return re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64] or "output"
 
 
-def no_place(wire: str, what: str) -> InvalidInput:
+def no_place(wire: str, what: str) -> Unsupported:
     """The error for a request that a wire can't carry."""
-    return InvalidInput(f"the {wire} wire has no place for {what}")
+    rule = f"the {wire} wire has no place for {what}"
+    return Unsupported(rule, rules=rule)
 
 
 def data_url(media: Media) -> str:

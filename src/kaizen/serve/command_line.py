@@ -29,6 +29,13 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "import litellm": ("commands.migrate:LITELLM", "make settings of a LiteLLM proxy's configuration"),
     "costs": ("commands.costs:COSTS", "what calls cost, and what the layers saved"),
     "costs advise": ("commands.costs:ADVISE", "what other settings would have saved on the recorded calls"),
+    "cache stats": ("commands.cache:STATS", "count what is kept, and what it has answered and saved"),
+    "cache invalidate": ("commands.cache:INVALIDATE", "drop kept answers, by what they depend on"),
+    "keys create": ("commands.keys:CREATE", "make a key, and print it this once"),
+    "keys list": ("commands.keys:LIST", "list the keys, and what each may use"),
+    "keys revoke": ("commands.keys:REVOKE", "make a key worthless"),
+    "keys rotate": ("commands.keys:ROTATE", "give a key a new secret, with an overlap if need be"),
+    "serve": ("commands.serve:SERVE", "serve models to OpenAI and Anthropic clients, with keys and limits"),
     "models pull": ("commands.models:PULL", "bring the weights of an embedded model"),
 }
 

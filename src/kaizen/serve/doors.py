@@ -11,8 +11,9 @@ if TYPE_CHECKING:  # `kaizen --help` must not load pydantic
     from kaizen.core.answer import Answer
     from kaizen.core.context import Partial, Program
     from kaizen.core.params import Params
-    from kaizen.core.protocols import Suspended
+    from kaizen.core.protocols import Cache, Suspended
     from kaizen.core.scope import Scope
+    from kaizen.govern.keys import Keys
     from kaizen.ledger.ledger import Ledger
 
 
@@ -27,6 +28,11 @@ class Runs(Protocol):
     @property
     def ledger(self) -> Ledger:
         """The records it keeps."""
+        ...
+
+    @property
+    def cache(self) -> Cache:
+        """Where its answers are kept."""
         ...
 
     async def start(
@@ -81,6 +87,29 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Serving:
+    """How to serve, as the command line has it. None is as the settings have it.
+
+    Args:
+        config: the file to read instead of the project's ``kaizen.toml``.
+        host, port, workers: see the settings of the server.
+    """
+
+    config: Path | None = None
+    host: str | None = None
+    port: int | None = None
+    workers: int | None = None
+
+
+def _closed(serving: Serving) -> int:
+    raise NotImplementedError("this command line has no door to the gateway")
+
+
+def _no_keys() -> tuple[Keys, Scope]:
+    raise NotImplementedError("this command line has no door to the keys")
+
+
+@dataclass(frozen=True, slots=True)
 class Doors:
     """The ways out of this room.
 
@@ -88,8 +117,12 @@ class Doors:
         app: the process's App. Called after a user's file is loaded, which may have configured it.
         models: what models there are, by the settings.
         pull: bring a model's weights, telling each step; the path where they lie.
+        serve: serve the gateway until told to end; the exit code.
+        keys: the keys, and whose they are where nothing else is said.
     """
 
     app: Callable[[], Runs]
     models: Callable[[], Sequence[ModelInfo]]
     pull: Callable[[str, Callable[[str], None]], Awaitable[Path]]
+    serve: Callable[[Serving], int] = _closed
+    keys: Callable[[], tuple[Keys, Scope]] = _no_keys

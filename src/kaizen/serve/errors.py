@@ -27,6 +27,7 @@ from kaizen.core.errors import (
     Timeout,
     Unauthenticated,
     Unavailable,
+    Unsupported,
 )
 
 OK: Final = 0
@@ -49,6 +50,7 @@ TABLE: Final[Mapping[type[KaizenError], Outcome]] = {
     DefinitionError: Outcome(FINDINGS, 500),
     ConfigError: Outcome(USAGE, 500),
     InvalidInput: Outcome(3, 422),
+    Unsupported: Outcome(3, 400),
     ProviderError: Outcome(4, 502),
     AuthFailed: Outcome(4, 502),
     RateLimited: Outcome(4, 429),

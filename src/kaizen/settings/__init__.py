@@ -1,9 +1,10 @@
 """The settings: one frozen tree, read once from ``kaizen.toml``, the environment and ``kaizen.configure``."""
 
-from kaizen.settings.reading import data_home, load_settings, merge, read, resolve_key, resolve_proxy
+from kaizen.settings.reading import data_home, load_settings, merge, read, resolve_key, resolve_proxy, resolve_secret
 from kaizen.settings.tree import (
     AnthropicSettings,
     EmbeddedSettings,
+    LiteLLMSettings,
     ModelSettings,
     OpenAISettings,
     ProviderSettings,
@@ -14,6 +15,7 @@ from kaizen.settings.tree import (
 __all__ = [
     "AnthropicSettings",
     "EmbeddedSettings",
+    "LiteLLMSettings",
     "ModelSettings",
     "OpenAISettings",
     "ProviderSettings",
@@ -25,4 +27,5 @@ __all__ = [
     "read",
     "resolve_key",
     "resolve_proxy",
+    "resolve_secret",
 ]

@@ -33,20 +33,27 @@ NO_SETTINGS: Final = frozenset({"KAIZEN_DATA"})
 # -- reading --------------------------------------------------------------------------------------
 
 
-def load_settings(cwd: Path, environ: Mapping[str, str], overrides: Mapping[str, Any]) -> Settings:
+def load_settings(
+    cwd: Path, environ: Mapping[str, str], overrides: Mapping[str, Any], *, config: Path | None = None
+) -> Settings:
     """The settings of a project, with ``overrides`` before all else.
 
     Args:
         cwd: where to look for the project's root, upward.
         environ: the environment's variables.
         overrides: as for ``kaizen.configure``: the same tree, where a provider may also be a Provider object.
+        config: the file to read instead; the project's root is its folder.
 
     Raises:
         ConfigError: naming for each mistake its source, its key, and the nearest right key or what is allowed; or the
             file is somebody else's.
     """
     cwd = cwd.absolute()
-    file = next((found for folder in (cwd, *cwd.parents) if (found := folder / FILE).is_file()), None)
+    file = config and (cwd / config)
+    if file is None:
+        file = next((found for folder in (cwd, *cwd.parents) if (found := folder / FILE).is_file()), None)
+    elif not file.is_file():
+        raise ConfigError(f"there is no file {file}", detail={"file": str(file)})
     draft = _Draft(root=file.parent if file else cwd)
     if file:
         _check_owner(file, cwd)
@@ -91,6 +98,18 @@ def resolve_key(provider: RemoteSettings, environ: Mapping[str, str] | None = No
     return SecretStr(key)
 
 
+def resolve_secret(variable: str, setting: str, environ: Mapping[str, str] | None = None) -> SecretStr:
+    """What a variable holds that a setting names.
+
+    Raises:
+        ConfigError: if it is not set.
+    """
+    secret = (os.environ if environ is None else environ).get(variable, "").strip()
+    if not secret:
+        raise ConfigError(f"the variable {variable} is not set: {setting} names it", detail={"variable": variable})
+    return SecretStr(secret)
+
+
 def resolve_proxy(provider: RemoteSettings, environ: Mapping[str, str] | None = None) -> SecretStr | None:
     """The proxy to reach a provider by: its own, or the one that the usual variables name, or None.
 
@@ -118,9 +137,9 @@ def data_home(environ: Mapping[str, str] | None = None) -> Path:
     return Path(variables.get("XDG_DATA_HOME") or home / ".local" / "share") / "kaizen"
 
 
-def read(overrides: Mapping[str, Any] | None = None) -> Settings:
-    """The settings of this process: its working directory and its environment."""
-    return load_settings(Path.cwd(), os.environ, overrides or {})
+def read(overrides: Mapping[str, Any] | None = None, *, config: Path | None = None) -> Settings:
+    """The settings of this process: its working directory and its environment, or the file ``config``."""
+    return load_settings(Path.cwd(), os.environ, overrides or {}, config=config)
 
 
 def _check_owner(file: Path, cwd: Path) -> None:

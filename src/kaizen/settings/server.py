@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr
 
-from kaizen.settings.values import Positive, Table
+from kaizen.settings.values import Address, Positive, Seconds, Table
 
 
 class ServerSettings(Table):
@@ -16,6 +16,7 @@ class ServerSettings(Table):
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     workers: Positive = 1
     max_body_bytes: Positive = 16 * 1024 * 1024
+    grace: Seconds = 30.0
 
 
 class StorageSettings(Table):
@@ -23,3 +24,11 @@ class StorageSettings(Table):
 
     database_url: Annotated[SecretStr, Field(min_length=1)] | None = None
     redis_url: Annotated[SecretStr, Field(min_length=1)] | None = None
+
+
+class TelemetrySettings(Table):
+    """Records as OpenTelemetry traces. Contents are never sent."""
+
+    otlp_endpoint: Address | None = None
+    service: Annotated[str, Field(min_length=1)] = "kaizen"
+    headers_env: Annotated[str, Field(min_length=1)] | None = None

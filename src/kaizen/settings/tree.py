@@ -10,9 +10,10 @@ from pydantic import Field, PrivateAttr, SecretStr, model_validator
 
 from kaizen.core.params import OutputMode
 from kaizen.core.protocols import Provider
+from kaizen.settings.govern import AuthSettings, LimitSettings
 from kaizen.settings.layers import InferenceSettings
-from kaizen.settings.server import ServerSettings, StorageSettings
-from kaizen.settings.values import Address, Dollars, Name, Positive, Ref, RootedPath, Seconds, Table
+from kaizen.settings.server import ServerSettings, StorageSettings, TelemetrySettings
+from kaizen.settings.values import Address, Dollars, Name, Positive, Ref, RootedPath, Seconds, Share, Table
 
 
 class _Remote(Table):
@@ -59,19 +60,32 @@ class EmbeddedSettings(Table):
     context: Positive = 4096
 
 
+class LiteLLMSettings(Table):
+    """Models asked through the LiteLLM library, which reads the vendors' keys from variables of its own."""
+
+    kind: Literal["litellm"]
+
+
 RemoteSettings: TypeAlias = OpenAISettings | AnthropicSettings
-ProviderSettings: TypeAlias = OpenAISettings | AnthropicSettings | EmbeddedSettings
+ProviderSettings: TypeAlias = OpenAISettings | AnthropicSettings | EmbeddedSettings | LiteLLMSettings
 
 BY_KIND: Final[Mapping[str, type[ProviderSettings]]] = {
     "openai": OpenAISettings,
     "anthropic": AnthropicSettings,
     "embedded": EmbeddedSettings,
+    "litellm": LiteLLMSettings,
 }
 BUILT_IN: Final[Mapping[str, Mapping[str, Any]]] = {
     "embedded": {"kind": "embedded"},
+    "litellm": {"kind": "litellm"},
     "openai": {"kind": "openai", "api_key_env": "OPENAI_API_KEY"},
     "anthropic": {"kind": "anthropic", "api_key_env": "ANTHROPIC_API_KEY"},
     "ollama": {"kind": "openai", "base_url": "http://127.0.0.1:11434/v1"},
+    "gemini": {
+        "kind": "openai",
+        "base_url": "https://generativelanguage.googleapis.com/v1beta/openai",
+        "api_key_env": "GEMINI_API_KEY",
+    },
 }
 
 
@@ -82,9 +96,13 @@ class ModelSettings(Table):
     output_usd_per_mtok: Dollars | None = None
     cached_input_usd_per_mtok: Dollars | None = None
     cache_write_usd_per_mtok: Dollars | None = None
+    usd_per_call: Dollars | None = None
+    batch_discount: Share | None = None
     output_mode: OutputMode | None = None
     context_tokens: Positive | None = None
     max_output_tokens: Positive | None = None
+    tools: bool | None = None
+    media: tuple[Literal["image", "audio", "file"], ...] | None = None
 
     @model_validator(mode="after")
     def _whole_price(self) -> Self:
@@ -137,6 +155,9 @@ class Settings(Table):
     inference: InferenceSettings = InferenceSettings()
     server: ServerSettings = ServerSettings()
     storage: StorageSettings = StorageSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    auth: AuthSettings = AuthSettings()
+    limits: LimitSettings = LimitSettings()
     defaults: DefaultSettings = DefaultSettings()
     ledger: LedgerSettings = LedgerSettings()
     log: LogSettings = LogSettings()

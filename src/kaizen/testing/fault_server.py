@@ -318,14 +318,16 @@ class _Connection(asyncio.Protocol):
         wire = answers.wire_of(call.path)
         if self._transport.is_closing():
             return
-        if wire is None or fault.kind == "status":
-            self._fail(wire, fault if wire else status(404))
-        elif _STREAM.search(call.body) and fault.kind in _SPOKEN:
+        if fault.kind == "status":
+            self._fail(wire, fault)
+        elif wire is None and fault.kind in _SPOKEN:
+            self._fail(wire, status(404))
+        elif wire is not None and _STREAM.search(call.body) and fault.kind in _SPOKEN:
             events = answers.events(wire, self._server.answer(call))
             if fault.kind in ("broken", "truncated", "error_event"):
                 events = _spoiled(wire, fault, events)
             self._stream(events, delay=fault.delay, end=fault.kind != "endless")
-        elif fault.kind in _SPOKEN:
+        elif wire is not None and fault.kind in _SPOKEN:
             body = self._server.whole(wire, call)
             half = len(body) // 2
             if fault.kind in ("truncated", "error_event"):

@@ -24,6 +24,7 @@ from kaizen.core.errors import Conflict, StoreError
 from kaizen.core.ids import new_id
 from kaizen.core.protocols import Store
 from kaizen.core.record import Payload, Record, RecordQuery
+from kaizen.core.request import Stage
 from kaizen.core.scope import Scope
 
 OURS: Final = Scope("acme", "prod")
@@ -75,6 +76,9 @@ def full_record(scope: Scope = OURS) -> Record:
         error="日本語 \u2028 '; DROP TABLE records; -- \x00 🙂",
         about=new_id(),
         value=-0.5,
+        task="triage",
+        saved_usd=0.25,
+        stages=(Stage("exact", 0.25, None, {"age_s": 1.5, "why": ["a", None]}), Stage("route")),
     )
 
 

@@ -1,4 +1,4 @@
-"""Both stores keep what a Store promises."""
+"""Every store keeps what a Store promises."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from kaizen.core.ids import new_id
 from kaizen.core.protocols import Store
 from kaizen.stores.memory import MemoryStore
+from kaizen.stores.postgres.store import PostgresStore
 from kaizen.stores.sqlite import SqliteStore
 from kaizen.testing.store_suite import StoreSuite
 
@@ -25,5 +27,13 @@ class TestSqliteStore(StoreSuite):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
         store = SqliteStore(tmp_path / "home" / "ledger.db")
+        yield store
+        await store.close()
+
+
+class TestPostgresStore(StoreSuite):
+    @pytest.fixture
+    async def store(self, postgres_url: str) -> AsyncIterator[Store]:
+        store = PostgresStore(postgres_url, schema=f"test {new_id()}")
         yield store
         await store.close()

@@ -25,7 +25,7 @@ def own() -> list[type[KaizenError]]:
 
 def test_codes_are_unique_and_statuses_are_http() -> None:
     codes = [cls.code for cls in own()]
-    assert len(set(codes)) == len(codes) == 19
+    assert len(set(codes)) == len(codes) == 20
     assert all(400 <= cls.status < 600 for cls in own())
 
 

@@ -18,7 +18,7 @@ from kaizen.core.errors import BudgetExceeded, Timeout
 from kaizen.core.message import Media, Message, Text
 from kaizen.core.params import NOTHING, Demo, Params
 from kaizen.core.record import Record, RecordQuery
-from kaizen.core.request import Reply, Usage
+from kaizen.core.request import Decoding, Reply, Usage
 from kaizen.core.scope import LOCAL, Scope
 
 some_params = st.builds(
@@ -61,13 +61,7 @@ def test_zero_counts_as_said() -> None:
 
 def test_params_give_the_decoding() -> None:
     decoding = Params(temperature=0.5, top_p=0.9, max_tokens=7, seed=1, stop=("x",)).decoding
-    assert dataclasses.asdict(decoding) == {
-        "temperature": 0.5,
-        "top_p": 0.9,
-        "max_tokens": 7,
-        "seed": 1,
-        "stop": ("x",),
-    }
+    assert decoding == Decoding(temperature=0.5, top_p=0.9, max_tokens=7, seed=1, stop=("x",))
 
 
 def test_a_message_joins_its_text_and_leaves_the_rest() -> None:

@@ -36,7 +36,7 @@ class Traffic:
         reply = self.ledger.seal(scope, to_json(Reply(model=given["model"], text=said, tool_calls=calls)))
         kept = Record(
             id=new_id(), kind="model", ref=given["model"], run_id=new_id(), scope=scope, started_at=self.clock,
-            input_digest=call.digest, output_digest=reply.digest, attempts=1, model_calls=1, **given,
+            input_digest=call.digest, output_digest=reply.digest, attempts=1, model_calls=1, step="0", **given,
         )  # fmt: skip
         await self.ledger.append(scope, [kept], [Payload(call.digest, call.data), reply])
         return kept

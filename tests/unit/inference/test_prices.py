@@ -34,6 +34,12 @@ def test_cached_and_written_tokens_have_their_own_price() -> None:
     assert price.cost(usage) == pytest.approx(4.0 + 0.5 + 1.2)
 
 
+def test_a_call_can_have_a_price_besides_its_tokens() -> None:
+    price = Price.per_mtok(10.0, 30.0, call_usd=0.5)
+    assert price.cost(Usage(tokens_in=1_000_000)) == pytest.approx(10.5)
+    assert Price.per_mtok(0.0, 0.0, call_usd=0.04).cost(Usage(tokens_in=9, tokens_out=9)) == 0.04
+
+
 def test_a_cached_token_can_be_free() -> None:
     assert Price.per_mtok(10.0, 30.0, cached_input_usd=0.0).cost(Usage(tokens_in=9, tokens_cached=9)) == 0.0
 

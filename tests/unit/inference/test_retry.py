@@ -11,6 +11,7 @@ import pytest
 
 from kaizen.core.errors import AuthFailed, ProviderError, RateLimited, Timeout, Unavailable
 from kaizen.core.request import Request
+from kaizen.inference.failover.watch import CircuitOpen
 from kaizen.inference.retry import Retries, Retry
 from tests.unit.inference.calls import HELLO, REPLY, Plain, Scripted, read_into
 
@@ -179,3 +180,26 @@ async def test_the_real_wait_is_short_at_first() -> None:
     begun = time.monotonic()
     assert (await Retry(inner, Retries(backoff=0.05)).complete(HELLO)).attempts == 2
     assert time.monotonic() - begun < 5.0
+
+
+async def test_patience_is_shorter_where_another_model_could_answer() -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    limited = Scripted(RateLimited("x", retry_after=10.0), REPLY)
+    hurried = Retry(limited, sleep=sleep, draw=lambda: 0.0, patience=lambda _: 5.0)
+    with pytest.raises(RateLimited):
+        await hurried.complete(HELLO)
+    patient = Retry(limited, sleep=sleep, draw=lambda: 0.0, patience=lambda _: None)
+    limited.calls = 0
+    assert (await patient.complete(HELLO)).attempts == 2
+    assert slept == [10.0]
+
+
+async def test_an_open_circuit_is_not_waited_for() -> None:
+    scripted = Scripted(Unavailable("x"), CircuitOpen("open", retry_after=0.001))
+    with pytest.raises(CircuitOpen) as caught:
+        await Retry(scripted, Retries(attempts=5, backoff=0.001)).complete(HELLO)
+    assert (scripted.calls, caught.value.detail["attempts"]) == (2, 1)

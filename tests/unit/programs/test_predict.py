@@ -14,7 +14,7 @@ import pytest
 from kaizen import Demo, Params, Signature, context
 from kaizen.core.errors import ContentFiltered, OutputInvalid, Unavailable
 from kaizen.core.request import Chunk, Reply, Request, Usage
-from kaizen.programs import render
+from kaizen.programs.prompt import render
 from tests.unit.programs.house import Open
 from tests.unit.programs.test_signature import Triage
 

@@ -169,7 +169,7 @@ def test_a_loop_closed_without_its_generators_is_forgotten(server: FaultServer) 
     loop.run_until_complete(asked.complete(REQUEST))
     loop.close()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # aiohttp's: nobody could close that session
+        warnings.simplefilter("ignore", ResourceWarning)  # nobody could close that connection
         assert asyncio.run(asked.complete(REQUEST)).text == "Hey"
         gc.collect()
     assert server.count == 2

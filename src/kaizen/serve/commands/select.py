@@ -34,6 +34,11 @@ def add_filters(parser: Parser) -> None:
     """The flags that choose records."""
     parser.add_argument("--program", metavar="NAME", help="only of this program: triage.Triage, or Triage")
     parser.add_argument("--status", choices=get_args(Status), help="only those that ended so")
+    add_since(parser)
+
+
+def add_since(parser: Parser) -> None:
+    """The flag that says from when on."""
     parser.add_argument(
         "--since", type=_since, metavar="WHEN", help="only from then on: 30m, 2h, 7d (ago), or 2031-05-28, also T14:30"
     )

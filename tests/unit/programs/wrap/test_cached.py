@@ -82,11 +82,13 @@ async def test_the_same_call_is_made_once_and_the_record_says_what_it_saved(hous
     assert (kept.model, kept.ref) == ("test/served", f"{Triage.spec.name}:cached")
 
 
-async def test_without_a_cache_every_call_is_made(house: Open) -> None:
-    here = house([GOOD, GOOD])
-    step = cached(Triage)
-    assert await step(message="x") == await step(message="x")
-    assert here.calls == 2
+async def test_a_project_keeps_its_steps_on_its_disk(house: Open) -> None:
+    here = house([GOOD])
+    first = await cached(Triage)(message="x")
+    again = house([])  # as another process would
+    assert await cached(Triage)(message="x") == first
+    assert (here.calls, again.calls) == (1, 0)
+    assert (await last(again)).cache_tier == "step"
 
 
 async def test_other_inputs_params_or_versions_are_other_steps(house: Open) -> None:

@@ -1,0 +1,159 @@
+"""The batch layer: calls that can wait go through the vendors' batch APIs, at about half the price."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from types import CoroutineType
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from kaizen.core.errors import ProviderError, StoreError
+from kaizen.core.ids import digest
+from kaizen.core.protocols import Provider
+from kaizen.core.request import Chunk, Reply, Request, Stage
+from kaizen.inference.batch.api import BatchApi, Book
+from kaizen.inference.batch.desk import Answered, Desk, Timing
+from kaizen.inference.key import request_key
+from kaizen.inference.prices import PriceTable
+from kaizen.inference.streams import closing
+
+LAYER: Final = "batch"
+
+
+class Batch:
+    """A Provider that hands calls whose caller allows it (``Options.batch``) to a vendor's batch API.
+
+    A call is asked directly, and a stage says why, where its time (``deadline`` or ``latency_budget_ms``) is shorter
+    than ``least_wait``, where its provider has no batch API or refuses the batch, and where no answer came by
+    ``reserve`` before its time is over: then it is taken back, and its batch is cancelled once nobody is left in it.
+    What the vendor had answered by then may be billed beside the direct call; no batch tells.
+
+    A call of a run is known again by its run, step and request: made again after the process died, it gets what its
+    batch brought, and no batch is handed in twice. Calls outside a run are new each time.
+
+    Args:
+        inner: whom to ask directly.
+        apis: by provider name, its batch API, made when first needed.
+        book: what outlives the process.
+        prices: what a model's tokens cost when asked directly.
+        discount: by model ref, the share of that which a batch saves.
+        timing: how patiently calls wait.
+    """
+
+    def __init__(
+        self,
+        inner: Provider,
+        *,
+        apis: Mapping[str, Callable[[], BatchApi]],
+        book: Book,
+        prices: PriceTable,
+        discount: Callable[[str], float],
+        timing: Timing,
+    ) -> None:
+        self._inner, self._factories, self._book = inner, apis, book
+        self._prices, self._discount, self._timing = prices, discount, timing
+        self._apis: dict[str, BatchApi] = {}
+        self._desks: WeakKeyDictionary[asyncio.AbstractEventLoop, Desk] = WeakKeyDictionary()
+        self._making = threading.Lock()
+
+    def complete(self, request: Request, /) -> CoroutineType[Any, Any, Reply]:
+        """The answer, from a batch where there is time for it."""
+        return self._complete(request) if request.options.batch else self._inner.complete(request)
+
+    async def stream(self, request: Request, /) -> AsyncIterator[Chunk]:
+        """The stream, which waits for nobody: who reads along wants to."""
+        async with closing(self._inner.stream(request)) as chunks:
+            async for chunk in chunks:
+                if chunk.reply is not None and request.options.batch:
+                    yield replace(chunk, reply=_direct(chunk.reply, "it is streamed", 0.0))
+                else:
+                    yield chunk
+
+    async def _complete(self, request: Request) -> Reply:
+        begun = time.monotonic()
+        left = _left(request, begun)
+        if request.model.partition("/")[0] not in self._factories:
+            return await self._ask(request, "its provider has no batch API", begun)
+        if left is not None and left < self._timing.least_wait:
+            return await self._ask(request, "it has less time than least_wait", begun)
+        key = _key(request)
+        desk = self._desk()
+        limit = asyncio.timeout(None if left is None else max(0.0, left - self._timing.reserve))
+        try:
+            async with limit:
+                answered = await desk.answer(key, request)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            await desk.take_back(key, request)
+            return await self._ask(request, "its batch took too long", begun)
+        except (ProviderError, StoreError) as error:
+            with suppress(StoreError):
+                await desk.take_back(key, request)
+            return await self._ask(request, f"its batch failed: {error.code}", begun)
+        return await self._priced(answered, begun)
+
+    async def _ask(self, request: Request, why: str, begun: float) -> Reply:
+        waited = time.monotonic() - begun
+        return _direct(await self._inner.complete(request), why, waited)
+
+    async def _priced(self, answered: Answered, begun: float) -> Reply:
+        """The reply at the batch's price, and what that saves of the direct one."""
+        reply = answered.reply
+        quote = self._prices.quote(reply.model) or await asyncio.to_thread(self._prices.look_up, reply.model)
+        usd = quote.price.cost(reply.usage) if quote.price is not None else None
+        saved = None if usd is None else usd * self._discount(reply.model)
+        cost = None if usd is None or saved is None else usd - saved
+        waited = time.monotonic() - begun
+        stage = Stage(LAYER, waited * 1000, saved, {"batch": answered.batch_id, "waited_s": round(waited, 3)})
+        return replace(reply, cost_usd=cost, stages=(*reply.stages, stage))
+
+    def _desk(self) -> Desk:
+        """The running loop's: its tasks and connections are the loop's own."""
+        loop = asyncio.get_running_loop()
+        with self._making:
+            desk = self._desks.get(loop)
+            if desk is None:
+                desk = self._desks[loop] = Desk(_Made(self._factories, self._apis), self._book, self._timing)
+        return desk
+
+
+class _Made(Mapping[str, BatchApi]):
+    """Batch APIs, each made when it is first asked for."""
+
+    def __init__(self, factories: Mapping[str, Callable[[], BatchApi]], made: dict[str, BatchApi]) -> None:
+        self._factories, self._made = factories, made
+
+    def __getitem__(self, name: str) -> BatchApi:
+        if name not in self._made:
+            self._made[name] = self._factories[name]()
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._factories)
+
+    def __len__(self) -> int:
+        return len(self._factories)
+
+
+def _left(request: Request, now: float) -> float | None:
+    """Seconds that the call may take; None for as many as it needs."""
+    budget = request.options.latency_budget_ms
+    ends = [end for end in (request.deadline, None if budget is None else now + budget / 1000) if end is not None]
+    return min(ends) - now if ends else None
+
+
+def _key(request: Request) -> str:
+    """The same for a call that is made again by the same step of the same run."""
+    return digest(f"{request_key(request)} {request.step or secrets.token_hex()}".encode())
+
+
+def _direct(reply: Reply, why: str, waited: float) -> Reply:
+    note = {"direct": why, "waited_s": round(waited, 3)}
+    return replace(reply, stages=(*reply.stages, Stage(LAYER, waited * 1000, note=note)))

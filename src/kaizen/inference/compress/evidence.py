@@ -1,0 +1,215 @@
+"""What is known of the risk: how often the answer to a shortened prompt agreed with the answer to the whole one."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, TypeAlias, cast
+
+from kaizen.core.request import Reply
+from kaizen.core.scope import Scope
+from kaizen.inference.compress.words import WORD, terms
+
+Key: TypeAlias = tuple[str, str, str, str, str]
+
+# Of the time-uniform bound: it is tightest for disagreements that are rare, which is where a limit lies.
+_PRIOR: Final = (0.5, 25.0)
+_SURE: Final = 0.95
+_SAME_WORDS: Final = 0.8
+_NUMBER: Final = re.compile(r"\d+(?:[.,:]\d+)*")
+_NEGATION: Final = re.compile(r"\b(?:no|not|never|none|false|cannot|\w+n't)\b", re.IGNORECASE)
+_DROPPED: Final = frozenset(("the", "a", "an"))
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How often answers agreed.
+
+    Args:
+        compared: pairs of answers.
+        differed: those that did not agree.
+    """
+
+    compared: int = 0
+    differed: int = 0
+
+    @property
+    def risk(self) -> float:
+        """The most that the share of differing answers may be, with 95 % confidence at every moment."""
+        return upper_bound(self.differed, self.compared)
+
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the share of agreeing answers (Wilson, 1927)."""
+        n = self.compared
+        if not n:
+            return 0.0, 1.0
+        z, share = 1.959964, 1 - self.differed / n
+        middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+        half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+        return max(0.0, middle - half), min(1.0, middle + half)
+
+
+@lru_cache(maxsize=65_536)
+def upper_bound(failures: int, trials: int, confidence: float = _SURE) -> float:
+    """A bound of a share that holds at all numbers of trials at once, so that one may look after each.
+
+    The bound is where the likelihood ratio of a Beta mixture to that share reaches 1 / (1 - confidence) (Robbins, 1970;
+    Ville's inequality); an interval for a fixed number of trials would fail who stops when it pleases.
+    """
+    if not trials:
+        return 1.0
+    a, b = _PRIOR
+    mixture = _beta(a + failures, b + trials - failures) - _beta(a, b)
+    limit = math.log(1 / (1 - confidence))
+
+    def excluded(share: float) -> bool:
+        null = failures * math.log(share) + (trials - failures) * math.log1p(-share)
+        return mixture - null >= limit
+
+    low, high = max(failures / trials, 1e-9), 1 - 1e-9
+    if not excluded(high):
+        return 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (low, middle) if excluded(middle) else (middle, high)
+    return high
+
+
+def _beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+
+
+class Evidence:
+    """Agreements by tenant, model, type of task and level.
+
+    Args:
+        file: where they are kept, a JSON line each; several processes of a machine may share it. None keeps them in
+            this process alone.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = file
+        self._read = 0
+        self._known: dict[Key, dict[int, Agreement]] = {}
+
+    def of(self, scope: Scope, model: str, task: str) -> dict[int, Agreement]:
+        """The agreement at each level that there is evidence of."""
+        self._refresh()
+        return dict(self._known.get(_key(scope, model, task), {}))
+
+    def add(self, scope: Scope, model: str, task: str, level: int, *, agreed: bool) -> None:
+        """Keep one comparison.
+
+        Raises:
+            OSError: if the file can't be written.
+        """
+        key = _key(scope, model, task)
+        if self._file is None:
+            self._count(key, level, agreed=agreed)
+            return
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with self._file.open("ab") as file:  # a short line at the end of a file is written whole or not at all
+            file.write(json.dumps([*key, level, int(agreed)]).encode() + b"\n")
+
+    def strongest(self, scope: Scope, model: str, task: str, risk: float) -> tuple[int, float]:
+        """The highest level whose risk, and that of all levels below it, is known to be under the limit; its risk.
+
+        Levels are looked at in order and the first that fails ends it: so the limit holds for all of them together.
+        One that there is no evidence of, as it shortened none of the calls, is passed over.
+        """
+        level, bound = 0, 0.0
+        for above, agreement in sorted(self.of(scope, model, task).items()):
+            if agreement.risk > risk:
+                break
+            level, bound = above, agreement.risk
+        return level, bound
+
+    def _refresh(self) -> None:
+        """Read what was added since, by this process or another."""
+        if self._file is None:
+            return
+        try:
+            if self._file.stat().st_size == self._read:
+                return
+            with self._file.open("rb") as file:
+                file.seek(self._read)
+                lines = file.read()
+        except FileNotFoundError:
+            return
+        whole = lines[: lines.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for key, level, agreed in _lines(whole):
+            self._count(key, level, agreed=agreed)
+
+    def _count(self, key: Key, level: int, *, agreed: bool) -> None:
+        levels = self._known.setdefault(key, {})
+        now = levels.get(level, Agreement())
+        levels[level] = Agreement(now.compared + 1, now.differed + (not agreed))
+
+
+def _key(scope: Scope, model: str, task: str) -> Key:
+    return "1", scope.tenant, scope.environment, model, task
+
+
+def _lines(data: bytes) -> Iterator[tuple[Key, int, bool]]:
+    for line in data.splitlines():
+        try:
+            *key, level, agreed = json.loads(line)
+        except ValueError:
+            continue  # a line that a full disk cut
+        if len(key) == 5 and key[0] == "1":
+            yield (key[0], key[1], key[2], key[3], key[4]), int(level), bool(agreed)
+
+
+def agree(one: Reply, other: Reply) -> bool:
+    """Whether two answers say the same.
+
+    Calls of tools must be the same, in order. JSON must have the same fields, whose texts say the same. Texts say the
+    same when their words are, or when four fifths of their words are (F1) and their numbers and negations are the same.
+    """
+    calls = [(call.name, _parsed(call.arguments)) for call in one.tool_calls]
+    if calls != [(call.name, _parsed(call.arguments)) for call in other.tool_calls]:
+        return False
+    return _alike(_parsed(one.text), _parsed(other.text))
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if isinstance(one, dict) and isinstance(other, dict):
+        left, right = cast("dict[str, Any]", one), cast("dict[str, Any]", other)
+        return left.keys() == right.keys() and all(_alike(value, right[name]) for name, value in left.items())
+    if isinstance(one, list) and isinstance(other, list):
+        many, more = cast("list[Any]", one), cast("list[Any]", other)
+        return len(many) == len(more) and all(map(_alike, many, more))
+    if isinstance(one, str) and isinstance(other, str):
+        return _same_text(one, other)
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+
+
+def _same_text(one: str, other: str) -> bool:
+    first = [word for word in WORD.findall(one.lower()) if word not in _DROPPED]
+    second = [word for word in WORD.findall(other.lower()) if word not in _DROPPED]
+    if first == second:
+        return bool(first) or one.strip() == other.strip()
+    if sorted(_NUMBER.findall(one)) != sorted(_NUMBER.findall(other)):
+        return False
+    if bool(_NEGATION.search(one)) != bool(_NEGATION.search(other)):
+        return False
+    left, right = terms(one), terms(other)
+    rest = list(right)
+    for word in left:
+        if word in rest:
+            rest.remove(word)
+    shared = len(right) - len(rest)
+    return 2 * shared >= _SAME_WORDS * (len(left) + len(right)) and shared > 0

@@ -1,0 +1,1 @@
+"""A contract as a prompt, and a reply as outputs of the contract."""

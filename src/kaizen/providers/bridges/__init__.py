@@ -1,0 +1,1 @@
+"""Providers that ask through another library."""

@@ -1,0 +1,1 @@
+"""How little a model expected each token of a text."""

@@ -1,0 +1,1 @@
+"""The gateway: models behind the wires of OpenAI and Anthropic, and one of our own, for callers with a key."""

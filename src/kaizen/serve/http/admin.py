@@ -1,0 +1,196 @@
+"""Keys over HTTP, and the OpenAPI document: FastAPI, loaded at the first request for one of its paths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, TypeAlias, cast
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from kaizen.core.errors import InvalidInput, KaizenError
+from kaizen.core.identity import INFER, NANO, Identity, Key, Limits, nano_usd
+from kaizen.govern.keys import Keys
+from kaizen.serve.http.call import Call
+from kaizen.serve.http.document import document
+from kaizen.serve.http.door import Door
+from kaizen.serve.http.problem import problem_of
+
+ADMIN: Final = "admin"
+
+
+class NewKey(BaseModel):
+    """A key to be made. It is of the tenant of whoever asks."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field("", max_length=128)
+    user: str | None = Field(None, min_length=1, max_length=128)
+    scopes: Sequence[str] = (INFER,)
+    models: Sequence[str] | None = None
+    exact: bool = True
+    expires_at: float | None = Field(None, gt=0, allow_inf_nan=False, description="Unix seconds")
+    requests_per_minute: int | None = Field(None, ge=1, le=10**9)
+    tokens_per_minute: int | None = Field(None, ge=1, le=10**12)
+    concurrent: int | None = Field(None, ge=1, le=10**6)
+    usd_per_day: float | None = Field(None, ge=0, le=10**6)
+    usd_per_month: float | None = Field(None, ge=0, le=10**6)
+
+
+class ShownKey(BaseModel):
+    """A key without its secret."""
+
+    id: str
+    name: str
+    user: str | None
+    scopes: list[str]
+    models: list[str] | None
+    exact: bool
+    created_at: float
+    expires_at: float | None
+    revoked_at: float | None
+    last_used_at: float | None
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    concurrent: int | None
+    usd_per_day: float | None
+    usd_per_month: float | None
+
+
+class MadeKey(ShownKey):
+    """A key with its secret, which is shown this once."""
+
+    secret: str
+
+
+class Rotation(BaseModel):
+    """How a key is rotated."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    overlap: float = Field(0.0, ge=0, le=30 * 86_400, description="seconds that the old secret stays good")
+
+
+async def _entered(request: Request) -> Identity:
+    door: Door = request.app.state.door
+    return await door.enter(Call(request.scope, request.receive, _unsent), ADMIN)
+
+
+Admin: TypeAlias = Annotated[Identity, Depends(_entered)]
+
+
+def make_admin(door: Door, keys: Keys) -> FastAPI:
+    """The application.
+
+    Args:
+        door: lets callers in, those with the scope ``admin``.
+        keys: what is administered.
+    """
+    admin = FastAPI(title="Kaizen", docs_url=None, redoc_url=None, openapi_url=None)
+    admin.state.door = door
+    admin.include_router(_key_routes(keys))
+    known: dict[str, Any] = {}
+
+    @admin.get("/openapi.json", include_in_schema=False)
+    async def described() -> JSONResponse:
+        if not known:
+            known.update(document(admin.openapi()))
+        return JSONResponse(known)
+
+    @admin.get("/docs", include_in_schema=False)
+    async def shown() -> HTMLResponse:
+        return get_swagger_ui_html(openapi_url="/openapi.json", title="Kaizen")
+
+    @admin.exception_handler(KaizenError)
+    async def refused(request: Request, error: Exception) -> JSONResponse:
+        problem = problem_of(error)
+        said = {"code": problem.code, "message": problem.message, "param": problem.param}
+        headers = {"www-authenticate": 'Bearer realm="kaizen"'} if problem.status == 401 else None
+        return JSONResponse({"error": said}, problem.status, headers)
+
+    @admin.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: Exception) -> JSONResponse:
+        first = cast("RequestValidationError", error).errors()[0]
+        param = ".".join(str(one) for one in first["loc"][1:])
+        said = {"code": "invalid_request", "message": f"{param}: {first['msg']}", "param": param}
+        return JSONResponse({"error": said}, 400)
+
+    _ = described, shown, refused, malformed  # registered by their decorators
+    return admin
+
+
+def _key_routes(keys: Keys) -> APIRouter:
+    """The keys of the caller's tenant."""
+    routes = APIRouter(prefix="/api/v1/admin", tags=["keys"])
+
+    @routes.get("/keys")
+    async def list_keys(who: Admin) -> list[ShownKey]:
+        """The tenant's keys, oldest first."""
+        return [_shown(key) for key in await keys.list(who.scope.tenant)]
+
+    @routes.post("/keys", status_code=201)
+    async def create_key(new: NewKey, who: Admin) -> MadeKey:
+        """Make a key."""
+        made = await keys.create(
+            who.scope,
+            name=new.name,
+            user=new.user,
+            scopes=frozenset(new.scopes),
+            models=new.models,
+            limits=_limits(new),
+            expires_at=new.expires_at,
+            exact=new.exact,
+        )
+        return MadeKey(**_shown(made.key).model_dump(), secret=made.secret)
+
+    @routes.delete("/keys/{key_id}")
+    async def revoke_key(key_id: str, who: Admin) -> ShownKey:
+        """Make a key useless for good."""
+        return _shown(await keys.revoke(key_id, tenant=who.scope.tenant))
+
+    @routes.post("/keys/{key_id}/rotate")
+    async def rotate_key(key_id: str, how: Rotation, who: Admin) -> MadeKey:
+        """Give a key another secret."""
+        made = await keys.rotate(key_id, overlap=how.overlap, tenant=who.scope.tenant)
+        return MadeKey(**_shown(made.key).model_dump(), secret=made.secret)
+
+    _ = list_keys, create_key, revoke_key, rotate_key
+    return routes
+
+
+async def _unsent(message: object) -> None:
+    raise InvalidInput(f"nothing is sent by this way: {message!r}")
+
+
+def _limits(new: NewKey) -> Limits:
+    return Limits(
+        requests_per_minute=new.requests_per_minute,
+        tokens_per_minute=new.tokens_per_minute,
+        concurrent=new.concurrent,
+        usd_per_day=None if new.usd_per_day is None else nano_usd(new.usd_per_day),
+        usd_per_month=None if new.usd_per_month is None else nano_usd(new.usd_per_month),
+    )
+
+
+def _shown(key: Key) -> ShownKey:
+    limits = key.limits
+    return ShownKey(
+        id=key.id,
+        name=key.name,
+        user=key.user,
+        scopes=sorted(key.scopes),
+        models=None if key.models is None else list(key.models),
+        exact=key.exact,
+        created_at=key.created_at,
+        expires_at=key.expires_at,
+        revoked_at=key.revoked_at,
+        last_used_at=key.last_used_at,
+        requests_per_minute=limits.requests_per_minute,
+        tokens_per_minute=limits.tokens_per_minute,
+        concurrent=limits.concurrent,
+        usd_per_day=None if limits.usd_per_day is None else limits.usd_per_day / NANO,
+        usd_per_month=None if limits.usd_per_month is None else limits.usd_per_month / NANO,
+    )

@@ -1,0 +1,1 @@
+"""What passes through the gateway to its provider as it is, with key, limits and record."""

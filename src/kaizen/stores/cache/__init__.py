@@ -1,0 +1,1 @@
+"""Caches: answers that may be dropped at any time, in this process, on this machine, or shared by machines."""

@@ -1,0 +1,1 @@
+"""Adapters that keep keys and count what callers use: SQLite, PostgreSQL, Redis."""

@@ -1,0 +1,387 @@
+"""The caches that processes share, where the world misbehaves: locks, full files, forks, servers that are gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from kaizen.core.errors import StoreError
+from kaizen.core.ids import new_id
+from kaizen.core.scope import LOCAL, Scope
+from kaizen.stores.cache.redis import RedisCache
+from kaizen.stores.cache.sqlite import SqliteCache
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "home" / "cache.db"
+
+
+@pytest.fixture
+async def cache(path: Path) -> AsyncIterator[SqliteCache]:
+    cache = SqliteCache(path, 100 * MIB)
+    yield cache
+    await cache.close()
+
+
+async def until(condition: Callable[[], bool], within: float = 5.0) -> None:
+    give_up = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < give_up
+        await asyncio.sleep(0.01)
+
+
+# -- SQLite -----------------------------------------------------------------------------------------
+
+
+async def test_nobody_else_may_read_the_file(cache: SqliteCache, path: Path) -> None:
+    await cache.put(LOCAL, "a", b"1")
+    modes = [stat.S_IMODE(os.stat(one).st_mode) for one in (path, path.parent)]  # noqa: PTH116 - nothing waits here
+    assert modes == [0o600, 0o700]
+
+
+async def test_a_put_waits_for_another_processes_lock_and_the_loop_does_not(cache: SqliteCache, path: Path) -> None:
+    await cache.put(LOCAL, "a", b"1")
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    timer = threading.Timer(0.2, other.execute, ["COMMIT"])
+    timer.start()
+    started = time.monotonic()
+    put = asyncio.create_task(cache.put(LOCAL, "a", b"2"))
+    ticks = 0
+    while not put.done():
+        await asyncio.sleep(0.005)
+        ticks += 1
+    await put
+    assert time.monotonic() - started >= 0.15
+    assert ticks > 5
+    assert await cache.get(LOCAL, "a") == b"2"
+    await asyncio.to_thread(timer.join)
+    other.close()
+
+
+async def test_a_lock_that_is_never_let_go_is_an_error_after_a_while(path: Path) -> None:
+    cache = SqliteCache(path, MIB, patience=0.1)
+    await cache.put(LOCAL, "a", b"1", tags=["t"])
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError, match="locked") as caught:
+        await cache.put(LOCAL, "b", b"2")
+    assert caught.value.retryable
+    with pytest.raises(StoreError, match="locked"):
+        await cache.invalidate(LOCAL, ["t"])
+    assert await cache.get(LOCAL, "a") == b"1"
+    other.execute("COMMIT")
+    other.close()
+    await cache.put(LOCAL, "b", b"2")
+    await cache.close()
+
+
+async def test_the_file_stays_within_its_bound_and_keeps_what_is_read(path: Path) -> None:
+    now = 6_000.0
+    cache = SqliteCache(path, 2 * MIB, clock=lambda: now)
+    value = os.urandom(20_000)
+    for number in range(40):
+        await cache.put(LOCAL, f"old {number}", value, tags=["old"])
+    for _ in range(8):
+        now += 61
+        for number in range(40):
+            await cache.put(LOCAL, f"{now} {number}", value, ttl=3600.0)
+            if number % 10 == 0:
+                assert await cache.get(LOCAL, "old 7") is not None
+                await until(lambda: not cache._tidying.locked())
+    await until(lambda: not cache._tidying.locked())
+    now += 61
+    await cache.put(LOCAL, "last", value)
+    await until(lambda: not cache._tidying.locked())
+    size = await cache.size(LOCAL)
+    assert size.bytes <= 2 * MIB + 30 * 20_000
+    assert size.entries < 130
+    assert await cache.get(LOCAL, "old 7") == value
+    assert await cache.get(LOCAL, "old 8") is None
+    assert await cache.get(LOCAL, "last") == value
+    assert await cache.invalidate(LOCAL, ["old"]) == 1
+    await cache.close()
+
+
+async def test_what_is_too_old_leaves_the_file(path: Path) -> None:
+    now = 6_000.0
+    cache = SqliteCache(path, 100 * MIB, clock=lambda: now)
+    for number in range(600):
+        await cache.put(LOCAL, str(number), b"a secret", ttl=10.0, tags=["t"])
+    await until(lambda: not cache._tidying.locked())
+    now += 100
+    await cache.put(LOCAL, "new", b"1")
+    await until(lambda: not cache._tidying.locked())
+    reader = sqlite3.connect(path)
+    assert reader.execute("SELECT count(*) FROM entries").fetchone() == (1,)
+    assert reader.execute("SELECT count(*) FROM tags").fetchone() == (0,)
+    reader.close()
+    await cache.close()
+
+
+async def test_a_tag_is_found_whenever_it_was_entered(path: Path) -> None:
+    now = 6_000.0
+    cache = SqliteCache(path, 100 * MIB, clock=lambda: now)
+
+    async def tidied() -> None:
+        nonlocal now
+        now += 61
+        await cache.put(LOCAL, "tidy", b"")
+        await until(lambda: not cache._tidying.locked())
+
+    await cache.put(LOCAL, "a", b"1", tags=["x", "y"])
+    await tidied()
+    await cache.put(LOCAL, "a", b"2", tags=["y", "z"])  # its tags were entered
+    await cache.put(LOCAL, "b", b"1", tags=["x"])
+    await cache.put(LOCAL, "b", b"2", tags=["z"])  # its were not
+    await cache.put(LOCAL, "last", b"1", tags=["x"])
+    await tidied()
+    assert await cache.invalidate(LOCAL, ["x"]) == 1
+    await cache.put(LOCAL, "next", b"1", tags=["x"])  # takes the place of the one that went
+    assert await cache.invalidate(LOCAL, ["z"]) == 2
+    await cache.put(LOCAL, "next", b"2", tags=["x"], ttl=0.0)
+    await cache.put(LOCAL, "again", b"1", tags=["x"])
+    assert await cache.invalidate(LOCAL) == 2
+    await cache.put(LOCAL, "more", b"1", tags=["x"])
+    assert await cache.invalidate(LOCAL, ["x"]) == 1
+    assert (await cache.size(LOCAL)).entries == 0
+    await cache.close()
+
+
+async def test_what_was_invalidated_is_not_on_the_disk_any_more(cache: SqliteCache, path: Path) -> None:
+    await cache.put(LOCAL, "a", b"a secret of the customer's", tags=["t"])
+    await cache.invalidate(LOCAL, ["t"])
+    await until(lambda: not cache._tidying.locked())
+    await cache.close()
+    for file in path.parent.glob("cache.db*"):
+        assert b"a secret of the customer's" not in file.read_bytes()
+
+
+async def test_a_value_larger_than_the_cache_is_not_kept_and_a_large_one_is_written_on_a_thread(path: Path) -> None:
+    cache = SqliteCache(path, MIB)
+    await cache.put(LOCAL, "a", b"x" * (MIB + 1))
+    assert await cache.get(LOCAL, "a") is None
+    await cache.put(LOCAL, "b", b"x" * 500_000)
+    assert await cache.get(LOCAL, "b") == b"x" * 500_000
+    await cache.close()
+
+
+async def test_one_that_can_not_be_written_harms_no_other_call(cache: SqliteCache) -> None:
+    told = await asyncio.gather(cache.put(LOCAL, "a", b"1"), cache.put(LOCAL, "\ud800", b"2"), return_exceptions=True)
+    assert isinstance(told[1], StoreError)
+    await cache.put(LOCAL, "c", b"3")
+    assert await cache.get(LOCAL, "c") == b"3"
+
+
+async def test_a_file_of_a_newer_version_or_none_at_all_is_an_error_that_names_it(path: Path) -> None:
+    path.parent.mkdir()
+    newer = sqlite3.connect(path)
+    newer.execute("PRAGMA user_version = 99")
+    newer.close()
+    for wrong in (path, path.parent / "folder"):
+        (path.parent / "folder").mkdir(exist_ok=True)
+        cache = SqliteCache(wrong, MIB)
+        with pytest.raises(StoreError, match=str(wrong)):
+            await cache.get(LOCAL, "a")
+        await cache.close()
+
+
+async def test_a_tidying_that_fails_is_tried_again_later(cache: SqliteCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **how: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kaizen.stores.cache.entries.find_old", fail)
+        await cache.put(LOCAL, "a", b"1")
+        await until(lambda: not cache._tidying.locked())
+    assert await cache.get(LOCAL, "a") == b"1"
+    await cache.put(LOCAL, "b", b"1")
+
+
+async def test_closing_while_others_write_ends_well(path: Path) -> None:
+    cache = SqliteCache(path, MIB)
+    puts = [asyncio.create_task(cache.put(LOCAL, str(number), b"x")) for number in range(50)]
+    await asyncio.sleep(0)
+    await cache.put(LOCAL, "a", b"1")
+    await cache.close()
+    assert {type(one) for one in await asyncio.gather(*puts, return_exceptions=True)} <= {type(None), StoreError}
+    again = SqliteCache(path, MIB)
+    assert await again.get(LOCAL, "a") == b"1"
+    await again.close()
+    unopened = SqliteCache(path.with_name("none.db"), MIB)
+    await unopened.close()
+    assert not path.with_name("none.db").exists()
+
+
+async def test_a_cancelled_put_is_written_with_the_others(cache: SqliteCache) -> None:
+    await cache.put(LOCAL, "a", b"1")
+    puts = [asyncio.create_task(cache.put(LOCAL, key, b"2")) for key in "bc"]
+    await asyncio.sleep(0)
+    puts[0].cancel()
+    await puts[1]
+    assert puts[0].cancelled()
+    assert [await cache.get(LOCAL, key) for key in "abc"] == [b"1", b"2", b"2"]
+
+
+async def test_a_table_that_is_gone_is_an_error_that_names_the_file(cache: SqliteCache, path: Path) -> None:
+    await cache.put(LOCAL, "a", b"1")
+    other = sqlite3.connect(path)
+    other.execute("DROP TABLE entries")
+    other.close()
+    for call in (cache.get(LOCAL, "a"), cache.put(LOCAL, "b", b"1"), cache.size(LOCAL)):
+        with pytest.raises(StoreError, match="no such table") as caught:
+            await call
+        assert not caught.value.retryable
+
+
+async def test_another_thread_may_close_it_at_any_moment(path: Path) -> None:
+    now = 0.0
+    cache = SqliteCache(path, MIB, clock=lambda: now)
+    await cache.put(LOCAL, "a", b"1")
+    await until(lambda: not cache._tidying.locked())
+    assert cache._threads is not None
+    cache._threads.shutdown()
+    now = 1e6
+    await cache.put(LOCAL, "b", b"1")  # it can't be tidied any more, but written
+    assert not cache._tidying.locked()
+    with pytest.raises(StoreError, match="is closed"):
+        await cache.put(LOCAL, "c", b"x" * 100_000)
+    with pytest.raises(StoreError, match="is closed"):
+        await cache.invalidate(LOCAL)
+    cache._let_go()
+    with pytest.raises(StoreError, match="is closed"):
+        cache._ask(lambda reader: reader)
+    with pytest.raises(StoreError, match="is closed"):
+        cache._transaction(lambda writer: writer)
+    await cache.close()
+
+
+def test_what_a_loop_left_behind_does_not_keep_it_from_closing(path: Path) -> None:
+    cache = SqliteCache(path, MIB)
+    asyncio.run(cache.put(LOCAL, "a", b"1"))
+    stopped = asyncio.new_event_loop()
+    cache._waiting[stopped] = []  # as a loop leaves it that stops in the turn of a put
+    asyncio.run(cache.close())
+    stopped.close()
+    assert cache._waiting == {}
+
+
+async def test_several_may_open_it_at_once(path: Path) -> None:
+    cache = SqliteCache(path, MIB)
+    await asyncio.gather(*[cache.put(LOCAL, str(number), b"x") for number in range(20)])
+    cache._prepare()
+    assert (await cache.size(LOCAL)).entries == 20
+    await cache.close()
+
+
+FORKING = """
+import asyncio, os, sys
+from pathlib import Path
+from kaizen.core.scope import LOCAL
+from kaizen.stores.cache.sqlite import SqliteCache
+
+cache = SqliteCache(Path(sys.argv[1]), 1 << 20)
+asyncio.run(cache.put(LOCAL, "a", b"parent"))
+if (child := os.fork()) == 0:
+    async def use():
+        assert await cache.get(LOCAL, "a") == b"parent"
+        await cache.put(LOCAL, "a", b"child")
+        await cache.close()
+    asyncio.run(use())
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert asyncio.run(cache.get(LOCAL, "a")) == b"child"
+asyncio.run(cache.close())
+"""
+
+
+def test_a_forked_child_opens_the_file_for_itself(path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FORKING, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# -- Redis ------------------------------------------------------------------------------------------
+
+
+async def test_a_server_that_is_gone_or_silent_is_an_error_without_its_address(tmp_path: Path) -> None:
+    gone = RedisCache("redis://:secret@127.0.0.1:9/0", timeout=0.5)
+    with pytest.raises(StoreError, match="the cache in Redis failed: ConnectionError") as caught:
+        await gone.get(LOCAL, "a")
+    assert "secret" not in repr(caught.value) + repr(caught.value.__cause__)
+    await gone.close()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_unix_server(silent, tmp_path / "door")
+    cache = RedisCache(f"unix://{tmp_path / 'door'}", timeout=0.2)
+    started = time.monotonic()
+    with pytest.raises(StoreError):
+        await cache.put(LOCAL, "a", b"1")
+    assert time.monotonic() - started < 2
+    await cache.close()
+    server.close()
+
+
+async def test_redis_itself_lets_values_end_and_lists_are_cleaned_when_met(redis_url: str) -> None:
+    prefix = new_id()
+    cache, client = RedisCache(redis_url, prefix=prefix), Redis.from_url(redis_url)
+    for number in range(450):
+        await cache.put(LOCAL, str(number), b"x", ttl=0.01, tags=["t"])
+    await asyncio.sleep(0.05)
+    await cache.put(LOCAL, "a", b"1", ttl=60.0)
+    left = await client.hlen(f"{prefix}:{{5:local/dev}}:meta")
+    assert 0 < left <= 251  # so many at a time
+    assert (await cache.size(LOCAL)).entries == 1
+    assert await client.exists(f"{prefix}:{{5:local/dev}}:t:t") == 0
+    # what the server drops for want of room is no answer, and does not count as dropped
+    await client.delete(f"{prefix}:{{5:local/dev}}:e:a")
+    assert await cache.get(LOCAL, "a") is None
+    assert await cache.invalidate(LOCAL) == 0
+    assert (await cache.size(LOCAL)).entries == 0
+    await cache.close()
+    await client.aclose()
+
+
+async def test_a_script_that_the_server_forgot_is_sent_again(redis_url: str) -> None:
+    cache, client = RedisCache(redis_url, prefix=new_id()), Redis.from_url(redis_url)
+    await cache.put(LOCAL, "a", b"1")
+    await client.script_flush()
+    await cache.put(LOCAL, "a", b"2")
+    assert await cache.get(LOCAL, "a") == b"2"
+    await cache.close()
+    await client.aclose()
+
+
+async def test_a_server_that_may_drop_tags_is_warned_of_once(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    client = Redis.from_url(redis_url)
+    await client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        cache = RedisCache(redis_url, prefix=new_id())
+        with caplog.at_level(logging.WARNING, "kaizen"):
+            for number in range(3):
+                await cache.put(Scope(str(number)), "a", b"1")
+        assert [record.getMessage() for record in caplog.records] == [
+            "Redis may drop the lists of the cache: set maxmemory-policy to volatile-lru"
+        ]
+        await cache.close()
+    finally:
+        await client.config_set("maxmemory-policy", "noeviction")
+        await client.aclose()
