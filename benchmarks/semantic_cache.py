@@ -1,12 +1,15 @@
 """Hits and false hits of the semantic cache, beside the best threshold on similarity alone.
 
-    python benchmarks/semantic_cache.py --data ../shared/data/qqp_pairs/similar_pairs.jsonl --json out.json --plot out.svg
+    python benchmarks/semantic_cache.py --data ../shared/data/qqp_pairs --json out.json --plot out.svg
 
-``--data`` is a file of true pairs (JSON lines with ``origin`` and ``similar``). Two thirds of the origins are kept in the
-cache; every other question is asked, so a third has no partner there. The pairs are halved by seed, whole clusters of
-questions together: on one half evidence is gathered, each pair asked both ways round, on the other half it is measured,
-and then the same with the halves exchanged. The real layer is driven with the embedded embedder; a scripted model gives an answer for each meaning, so that whether two
-answers agree is known and not judged. ``--judge-error`` flips that share of the verdicts.
+``--data`` is a folder with ``similar_pairs.jsonl``: true pairs, as lines with ``origin`` and ``similar``. Two thirds of
+the origins are kept in the cache; every other question is asked, so a third has no partner there. The pairs are halved by
+seed, whole clusters of questions together: on one half evidence is gathered, each pair asked both ways round, on the
+other half it is measured, and then the same with the halves exchanged. The real layer is driven with the embedded
+embedder; a scripted model answers by meaning, so that whether two answers agree is known and not judged.
+``--judge-error`` flips that share of the verdicts. How good the layer's own judge of answers is, is measured apart, on
+paraphrased statements (``mock.jsonl`` of the same folder): how often it sees that two say the same, and how often it
+takes a statement for the nearest other one, or for one that a rule changed.
 
 False hits are counted among the answers given, the strictest way to count them. Right are labelled pairs, and those
 of the set's unlabelled duplicates that were judged by hand to ask the same; the judgements are kept as digests in
@@ -32,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hard_negatives import changed, own, own_same
+from hard_negatives import RULES, changed, own, own_same
 from lab import ROOT, report
 
 from kaizen.core.message import Message
@@ -40,7 +43,8 @@ from kaizen.core.request import Options, Reply, Request, Usage
 from kaizen.core.scope import Scope
 from kaizen.inference.prices import PriceTable
 from kaizen.inference.semantic import EvidenceBook, Questions, Rules, SemanticCache
-from kaizen.inference.semantic.evidence import Sample
+from kaizen.inference.semantic.evidence import Evidence, Sample
+from kaizen.inference.semantic.judge import agree
 from kaizen.providers.embed.wordllama import WordLlamaEmbedder
 from kaizen.stores.cache.memory import MemoryCache
 from kaizen.stores.vectors import MemoryVectors
@@ -219,7 +223,7 @@ class Bench:
         return outcomes[0], outcomes[1]
 
     async def ranked(self, traffic: Traffic, texts: Sequence[str]) -> list[tuple[float, bool]]:
-        """For the curve: of each question the likeliest earlier one that the gate lets pass, and whether it is right."""
+        """For the curve: of each question the likeliest earlier one that the gate lets pass; whether it is right."""
         made = await self.layer(traffic.kept, 0.0)
         found: list[tuple[float, bool]] = []
         for text in texts:
@@ -318,6 +322,7 @@ async def fold(
         "hard": hard,
         "kinds": {kind: [fooled[kind], kinds[kind]] for kind in sorted(kinds)},
         "bench": bench,
+        "samples": (await bench.book.evidence(SCOPE)).samples,
     }
 
 
@@ -329,14 +334,18 @@ async def must_hit(bench: Bench) -> dict[str, Any]:
     return {"pairs": len(pairs), "hit": len(pairs) - len(missed), "missed": missed}
 
 
+def read_pairs(file: Path) -> list[tuple[str, str]]:
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return [(line["origin"], line["similar"]) for line in lines]
+
+
 async def run(options: argparse.Namespace) -> dict[str, Any]:
-    lines = [json.loads(line) for line in options.data.read_text(encoding="utf-8").splitlines()]
-    pairs = [(line["origin"], line["similar"]) for line in lines]
+    pairs = read_pairs(options.data / "similar_pairs.jsonl")
     truth = Truth(pairs, own_same())
     parts = halves(pairs, truth, options.seed)
     turned = halves([(similar, origin) for origin, similar in pairs], truth, options.seed)
     result: dict[str, Any] = {
-        "data": options.data.name,
+        "data": f"{options.data.name}/similar_pairs.jsonl",
         "pairs": len(pairs),
         "budget": BUDGET,
         "judge_error": options.judge_error,
@@ -379,8 +388,12 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
     }
     result["must_hit"] = await must_hit(folds[1]["bench"])
     result["by_evidence"] = [
-        await by_evidence(truth, learnt, parts, options, most) for most in (0, 100, 250, 500, 1000, 1500)
+        await by_evidence(truth, learnt, parts, options, most) for most in (0, 250, 500, 1000, 1500)
     ]
+    result["promises"] = kept_promises([one["samples"] for one in folds], options.seed)
+    statements = options.data / "mock.jsonl"
+    if statements.exists():
+        result["judge"] = await judged(read_pairs(statements), options.seed)
     if options.plot:
         options.plot.write_text(drawn(plots, result), encoding="utf-8")
     return result
@@ -399,6 +412,69 @@ async def by_evidence(
     return {"evidence": most, **{key: found[key] for key in ("hit_rate", "false", "answers_given", "false_rate")}}
 
 
+def kept_promises(halves: Sequence[Sequence[Sample]], seed: int) -> list[dict[str, Any]]:
+    """Evidence drawn again and again from all there is, and the rest answered by it: how often is more than the budget
+    false, and how much on average?
+    """
+    samples = [sample for half in halves for sample in half]
+    rng = random.Random(seed)
+    rows: list[dict[str, Any]] = []
+    for size in (250, 500, 1000, 2000):
+        given, wrong, over = [], [], 0
+        for _ in range(60):
+            drawn = rng.sample(samples, len(samples))
+            evidence = Evidence(drawn[:size])
+            hits = [
+                one.agreed
+                for one in drawn[size:]
+                if evidence.bound(one.task, one.entry, np.array(one.features)).bound <= BUDGET
+            ]
+            given.append(len(hits) / (len(drawn) - size))
+            wrong.append(hits.count(False))
+            over += bool(hits) and hits.count(False) / len(hits) > BUDGET
+            wrong[-1] = (wrong[-1], len(hits))
+        total = sum(count for _, count in wrong)
+        rows.append(
+            {
+                "evidence": size,
+                "draws": 60,
+                "share_answered": round(sum(given) / 60, 4),
+                "false_rate": round(sum(bad for bad, _ in wrong) / total, 4) if total else 0.0,
+                "draws_over_budget": round(over / 60, 4),
+            }
+        )
+    return rows
+
+
+async def judged(pairs: Sequence[tuple[str, str]], seed: int) -> dict[str, Any]:
+    """How often the layer's judge takes two statements for the same."""
+    embedder = WordLlamaEmbedder()
+    rng = random.Random(seed)
+
+    async def share(some: Sequence[tuple[str, str]]) -> list[float]:
+        said = [await agree(embedder, SCOPE, Reply(model="m", text=a), Reply(model="m", text=b)) for a, b in some]
+        low, high = binomial(said.count(True), len(said))
+        return [round(value, 4) for value in (said.count(True) / len(said), low, high)] + [len(said)]
+
+    points = [
+        np.frombuffer((await embedder.embed(SCOPE, texts)).data, np.float32).reshape(len(pairs), -1)
+        for texts in zip(*pairs, strict=True)
+    ]
+    near = points[0] @ points[1].T
+    np.fill_diagonal(near, -1.0)
+    others = [(pairs[row][0], pairs[at][1]) for row, at in enumerate(near.argmax(axis=1).tolist())]
+    changed_ones = {
+        name: [(text, other) for text, _ in pairs if (other := rule(text, rng)) and other != text]
+        for name, rule in RULES.items()
+    }
+    return {
+        "columns": ["said to be the same", "interval", "interval", "pairs"],
+        "paraphrases": await share(pairs),
+        "nearest_other": await share(others),
+        "changed_by": {name: await share(some) for name, some in changed_ones.items() if len(some) > 20},
+    }
+
+
 def drawn(plots: Mapping[str, Sequence[tuple[float, float, float]]], result: Mapping[str, Any]) -> str:
     """The curves as SVG: share of false hits across, to 5 %, hit rate up."""
     wide, high, edge, most = 640, 400, 60, 0.05
@@ -408,7 +484,7 @@ def drawn(plots: Mapping[str, Sequence[tuple[float, float, float]]], result: Map
         return f"{edge + rate / most * (wide - 2 * edge):.1f},{high - edge - hits / 0.6 * (high - 2 * edge):.1f}"
 
     def lines() -> Iterator[str]:
-        yield f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" font-family="sans-serif" font-size="11">'
+        yield f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" font-size="11">'
         yield f'<rect width="{wide}" height="{high}" fill="white"/>'
         for tick in range(6):
             x, y = at(tick / 100, 0).split(",")
@@ -427,7 +503,7 @@ def drawn(plots: Mapping[str, Sequence[tuple[float, float, float]]], result: Map
             yield f'<text x="{edge + 90}" y="{30 + 14 * row}" fill="{colour}">{name.replace("_", " ")}</text>'
         for name in ("without_hard_negatives", "with_hard_negatives"):
             x, y = at(result[name]["false_rate"], result[name]["hit_rate"]).split(",")
-            yield f'<circle cx="{x}" cy="{y}" r="4" fill="#117a65"><title>the layer, {name.replace("_", " ")}</title></circle>'
+            yield f'<circle cx="{x}" cy="{y}" r="4" fill="#117a65"><title>{name}</title></circle>'
         yield f'<text x="{edge + 90}" y="{30 + 14 * len(plots)}" fill="#117a65">dots: what the layer gives</text>'
         yield "</svg>"
 
@@ -436,7 +512,7 @@ def drawn(plots: Mapping[str, Sequence[tuple[float, float, float]]], result: Map
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = ROOT.parent / "shared" / "data" / "qqp_pairs" / "similar_pairs.jsonl"
+    default = ROOT.parent / "shared" / "data" / "qqp_pairs"
     parser.add_argument("--data", type=Path, default=default)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--judge-error", type=float, default=0.0)

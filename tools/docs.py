@@ -82,7 +82,7 @@ PAGES = (
         "params",
         "Params",
         "What can be tuned or learned about a program; given with `Triage.using(...)`.",
-        ("kaizen.core.params:Params!", "kaizen.core.params:Demo"),
+        ("kaizen.core.params:Params!", "kaizen.core.params:Demo", "kaizen.core.request:Options!"),
     ),
     Page(
         "record",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kaizen.core.params import Demo as Demo
     from kaizen.core.params import Params as Params
     from kaizen.core.record import Record as Record
+    from kaizen.core.request import Options as Options
     from kaizen.programs import declare
     from kaizen.programs.agent import react as react
     from kaizen.programs.cascade import cascade as cascade
@@ -42,6 +43,7 @@ _FACE = {
     "Demo": "core.params",
     "History": "programs.declare",
     "Media": "core.message",
+    "Options": "core.request",
     "Params": "core.params",
     "Partial": "core.context",
     "Record": "core.record",

@@ -112,6 +112,16 @@ async def test_a_call_that_asks_is_kept_where_the_setting_is_open(app: Make, ser
     await here.close()
 
 
+async def test_a_program_that_asks_is_kept_where_the_setting_is_open(app: Make, server: FaultServer) -> None:
+    here = app(inference={})
+    for program in (Triage, Triage.using(options=Options(exact=True))):
+        for _ in range(2):
+            await here.run(program, {"message": MESSAGE})
+    assert server.count == 3
+    assert [one.cache_tier for one in await records(here)] == ["model", "model", "model", "exact"]
+    await here.close()
+
+
 async def test_other_inputs_models_schemas_and_params_are_other_calls(app: Make, server: FaultServer) -> None:
     here = app()
     for program, message in (

@@ -16,7 +16,17 @@ from kaizen.core.errors import BudgetExceeded, Timeout
 from kaizen.core.message import Message
 from kaizen.core.params import NOTHING, Params
 from kaizen.core.record import Record
-from kaizen.core.request import Chunk, Decoding, OutputSchema, Reply, Request, Tier, ToolChoice, ToolSpec
+from kaizen.core.request import (
+    NO_OPTIONS,
+    Chunk,
+    Decoding,
+    Options,
+    OutputSchema,
+    Reply,
+    Request,
+    Tier,
+    ToolSpec,
+)
 from kaizen.core.scope import Scope
 from kaizen.core.spec import Spec
 
@@ -396,9 +406,9 @@ class Context:
         stable: int = 0,
         output: OutputSchema | None = None,
         tools: tuple[ToolSpec, ...] = (),
-        tool_choice: ToolChoice = "auto",
         decoding: Decoding | None = None,
         top_logprobs: int | None = None,
+        options: Options | None = None,
     ) -> Request:
         """A Request with this call's scope and deadline."""
         return Request(
@@ -408,10 +418,10 @@ class Context:
             stable=stable,
             output=output,
             tools=tools,
-            tool_choice=tool_choice,
             decoding=decoding or Decoding(),
             top_logprobs=top_logprobs,
             deadline=self.run.deadline,
+            options=options or NO_OPTIONS,
         )
 
     def check_deadline(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 from pydantic_core import to_json
 
 from kaizen.core.ids import digest
-from kaizen.core.request import Decoding
+from kaizen.core.request import Decoding, Options
 
 OutputMode: TypeAlias = Literal["schema", "json", "text"]
 
@@ -34,6 +34,7 @@ class Params:
         output_mode: "schema" has the provider enforce the contract's JSON schema, "json" shows the schema
             in the prompt, "text" uses marked fields.
         repairs: how many times a reply that misfits is shown back to the model with its error.
+        options: what to wish of the layers, such as ``Options(exact=True)``.
         advice: shown after the inputs, so that the stable part of the prompt stays as it is.
         contract: digest of the contract these params were learned for; another one refuses them.
     """
@@ -48,6 +49,7 @@ class Params:
     stop: tuple[str, ...] = ()
     output_mode: OutputMode | None = None
     repairs: int | None = None
+    options: Options | None = None
     advice: str | None = None
     contract: str | None = None
 

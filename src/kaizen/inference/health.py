@@ -16,7 +16,7 @@ class Health(Protocol):
         ...
 
     def latency_ms(self, ref: str, quantile: float, /) -> float | None:
-        """Milliseconds of a whole answer that this share of the calls, 0 to 1, did not exceed; None where not measured."""
+        """Milliseconds that this share of whole answers, 0 to 1, did not exceed; None where not measured."""
         ...
 
     def in_flight(self, ref: str, /) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar, cast, overload
 
 from pydantic_core import from_json
@@ -72,7 +73,12 @@ class React(Runnable[..., A]):
 
     def _request(self, ctx: Context, params: Params, stable: Plan, messages: tuple[Message, ...]) -> Request:
         return ctx.request(
-            params.model or "", messages, stable=len(stable.prefix), tools=self._offered, decoding=stable.decoding
+            params.model or "",
+            messages,
+            stable=len(stable.prefix),
+            tools=self._offered,
+            decoding=stable.decoding,
+            options=stable.options,
         )
 
     async def _call(self, ctx: Context, calls: Sequence[ToolCall]) -> tuple[ToolResult, ...]:
@@ -117,9 +123,10 @@ class React(Runnable[..., A]):
                 stable=len(stable.prefix),
                 output=stable.output,
                 tools=self._offered,
-                tool_choice="none",
                 decoding=stable.decoding,
+                options=stable.options,
             )
+            request = replace(request, tool_choice="none")
             reply = unfiltered(await asked(ctx, self.spec, request, stable.mode))
             try:
                 return parse_reply(self.spec, reply, stable.mode)

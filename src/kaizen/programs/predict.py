@@ -58,6 +58,7 @@ class Predict:
             stable=len(stable.prefix),
             output=stable.output,
             decoding=stable.decoding,
+            options=stable.options,
         )
         for repairs_left in range(params.repairs or 0, -1, -1):
             reply = unfiltered(await asked(ctx, spec, request, stable.mode))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from kaizen import Signature, cascade, context, errors
 from kaizen.core.request import Reply, Request, TokenLogprob, Usage
 from kaizen.programs.cascade import value_tokens
+from kaizen.testing.scripted import Line
 from tests.unit.programs.house import Open
 
 MODELS = ["a/cheap", "b/strong"]
@@ -39,11 +41,11 @@ def said(team: str, *, model: str = "a/cheap", probability: float | None = None)
     return Reply(model=model, text=text, usage=Usage(1, 1), logprobs=tokens if probability else ())
 
 
-def script(cheap: Any) -> Any:
+def script(cheap: Line | list[Line]) -> Callable[[Request], Line]:
     """The cheap model's answers in order, the last again and again; the strong one's is always accounts."""
     answers = list(cheap) if isinstance(cheap, list) else [cheap]
 
-    def line(request: Request) -> Any:
+    def line(request: Request) -> Line:
         if request.model == "b/strong":
             return said("accounts", model="b/strong")
         return answers.pop(0) if len(answers) > 1 else answers[0]
@@ -96,7 +98,7 @@ async def test_a_stream_is_heard_too(house: Open) -> None:
     ],
     ids=["three of four", "two of four", "none fits"],
 )
-async def test_agreement_of_samples_decides(house: Open, samples: list[Reply], team: str) -> None:
+async def test_agreement_of_samples_decides(house: Open, samples: list[Line], team: str) -> None:
     here = house(script(samples))
     assert await run(here, cascade(Triage, MODELS, by="agreement", samples=4, least=0.75)) == team
     sampled = [request.decoding for request in here.model.requests if request.model == "a/cheap"]
@@ -119,7 +121,7 @@ async def test_a_function_may_verify(house: Open, verdict: Any, team: str) -> No
 
 @pytest.mark.parametrize(("likely", "team"), [(0.9, "cards"), (0.2, "accounts")])
 async def test_a_program_may_verify(house: Open, likely: float, team: str) -> None:
-    def line(request: Request) -> Any:
+    def line(request: Request) -> Line:
         if "likely" in str(request.messages):
             return f'{{"likely": {likely}}}'
         return script(said("cards"))(request)
@@ -130,7 +132,7 @@ async def test_a_program_may_verify(house: Open, likely: float, team: str) -> No
 
 
 async def test_the_last_models_misfit_is_the_callers(house: Open) -> None:
-    here = house(lambda _: said("nobody"))
+    here = house([said("nobody")] * 3)
     with pytest.raises(errors.OutputInvalid):
         await run(here, cascade(Triage, MODELS))
 

@@ -13,7 +13,7 @@ from pydantic_core import to_json
 
 from kaizen.core.message import Media, Message, Part, Text
 from kaizen.core.params import OutputMode, Params
-from kaizen.core.request import Decoding, OutputSchema
+from kaizen.core.request import Decoding, Options, OutputSchema
 from kaizen.core.spec import Field, Spec
 from kaizen.programs.declare import History, bare_type
 
@@ -56,6 +56,7 @@ class Plan:
     output: OutputSchema | None
     advice: str | None
     decoding: Decoding
+    options: Options | None
 
 
 class Plans:
@@ -91,7 +92,7 @@ def plan(spec: Spec, params: Params) -> Plan:
         given = [name for name in shown if name in demo.inputs]
         prefix += _user(given, demo.inputs), Message.of("assistant", written(spec, demo.outputs, mode))
     schema = OutputSchema(identifier(spec), spec.output_schema) if mode == "schema" else None
-    return Plan(mode, turns, shown, tuple(prefix), schema, params.advice, params.decoding)
+    return Plan(mode, turns, shown, tuple(prefix), schema, params.advice, params.decoding, params.options)
 
 
 def render(stable: Plan, inputs: Mapping[str, Any]) -> tuple[Message, ...]:

@@ -94,7 +94,12 @@ class Packed(Runnable[..., A]):
         if not self._fits(ctx, plan, messages):
             return await ctx.call(self._program, **inputs)
         request = ctx.request(
-            params.model or "", messages, stable=len(plan.prefix), output=plan.output, decoding=plan.decoding
+            params.model or "",
+            messages,
+            stable=len(plan.prefix),
+            output=plan.output,
+            decoding=plan.decoding,
+            options=plan.options,
         )
         # whose calls may go together: one App's, in one loop, of one caller, under the same params and wishes
         run, loop = ctx.run, asyncio.get_running_loop()

@@ -81,7 +81,8 @@ def test_the_shipped_detector_knows_all_types() -> None:
 
 def test_a_detector_is_fitted_and_written_down() -> None:
     rng = np.random.default_rng(0)
-    rows, labels = [], []
+    rows: list[tuple[str, bytes, bytes]] = []
+    labels: list[str] = []
     for at in range(60):
         label = ("code", "chat")[at % 2]
         near = np.array([float(label == "code"), *rng.normal(0, 0.1, 3)], "<f4").tobytes()
