@@ -3,8 +3,8 @@
     python benchmarks/semantic_cache.py --data ../shared/data/qqp_pairs --json out.json --plot out.svg
 
 ``--data`` is a folder with ``similar_pairs.jsonl``: true pairs, as lines with ``origin`` and ``similar``. Two thirds of
-the origins are kept in the cache; every other question is asked, so a third has no partner there. The pairs are halved by
-seed, whole clusters of questions together: on one half evidence is gathered, each pair asked both ways round, on the
+the origins are kept in the cache; every other question is asked, so a third has no partner there. The pairs are halved
+by seed, whole clusters of questions together: on one half evidence is gathered, each pair asked both ways round, on the
 other half it is measured, and then the same with the halves exchanged. The real layer is driven with the embedded
 embedder; a scripted model answers by meaning, so that whether two answers agree is known and not judged.
 ``--judge-error`` flips that share of the verdicts. How good the layer's own judge of answers is, is measured apart, on
@@ -413,9 +413,7 @@ async def by_evidence(
 
 
 def kept_promises(halves: Sequence[Sequence[Sample]], seed: int) -> list[dict[str, Any]]:
-    """Evidence drawn again and again from all there is, and the rest answered by it: how often is more than the budget
-    false, and how much on average?
-    """
+    """Evidence drawn again and again from all there is, and the rest answered by it: how often too much is false."""
     samples = [sample for half in halves for sample in half]
     rng = random.Random(seed)
     rows: list[dict[str, Any]] = []

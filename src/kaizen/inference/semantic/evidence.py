@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -233,18 +234,25 @@ def _known(model: _Model, score: float) -> tuple[float, float]:
     first = max(0, min(at - _NEAR // 2, count - _NEAR))
     last = min(count, first + _NEAR)
     wrong = int(model.wrong[last - 1]) - (int(model.wrong[first - 1]) if first else 0)
-    return known, float(_upper(np.array([wrong]), np.array([last - first]))[0])
+    return known, min(1.0, _end(wrong) / (last - first))
 
 
 def _upper(wrong: NDArray[np.intp], count: NDArray[np.intp]) -> Floats:
     """The upper ends of shares of which some were counted, with 95 % confidence.
 
-    A beta distribution's upper end, by that of the gamma distribution (which lies above it) after Wilson and
-    Hilferty, The Distribution of Chi-Square, 1931.
+    A beta distribution's upper end, by that of the gamma distribution, which lies above it.
     """
+    ends = np.array([_end(number) for number in range(int(wrong[-1]) + 1)])
+    return np.minimum(1.0, ends[wrong] / count)
+
+
+@cache
+def _end(wrong: int) -> float:
+    """The upper end of the mean of a count (Wilson and Hilferty, The Distribution of Chi-Square, 1931)."""
+    if not wrong:
+        return _NONE
     degrees = 2.0 * wrong + 1.0
-    ends = degrees * (1.0 - 2.0 / (9.0 * degrees) + _Z * np.sqrt(2.0 / (9.0 * degrees))) ** 3 / 2.0
-    return np.minimum(1.0, np.where(wrong == 0, _NONE, ends) / count)
+    return degrees * (1.0 - 2.0 / (9.0 * degrees) + _Z * math.sqrt(2.0 / (9.0 * degrees))) ** 3 / 2.0
 
 
 def _shown(model: _Model, budget: float) -> Mapping[str, Any]:

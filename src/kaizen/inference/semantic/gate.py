@@ -103,12 +103,17 @@ def _opposed(one: Reading, other: Reading, ours: set[str], theirs: set[str]) -> 
     written = {one.surface[word] for word in ours}, {other.surface[word] for word in theirs}
     if any(not _OPPOSITES[word].isdisjoint(written[1]) for word in written[0] if word in _OPPOSITES):
         return True
-    return any(
-        word.startswith(prefix) and word[len(prefix) :] in rest
-        for words, rest in ((ours, theirs), (theirs, ours))
-        for word in words
-        for prefix in _PREFIXES
-    )
+    return _negated(ours, theirs) or _negated(theirs, ours)
+
+
+def _negated(words: set[str], others: set[str]) -> bool:
+    """Whether one of the words is another with a "not" before it, as in "unsafe"."""
+    for word in words:
+        if word.startswith(_PREFIXES):
+            for prefix in _PREFIXES:
+                if word.startswith(prefix) and word[len(prefix) :] in others:
+                    return True
+    return False
 
 
 def _same_class(ours: set[str], theirs: set[str]) -> bool:

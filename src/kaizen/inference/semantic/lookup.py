@@ -32,7 +32,9 @@ LONGEST: Final = 2000
 # Below this cosine nothing is taken for a would-be hit.
 FLOOR: Final = 0.7
 ANY_TASK: Final = "*"
-_NEAREST: Final = 8
+# Of so many nearest ones, the first few that the gate lets pass are compared.
+_NEAREST: Final = 5
+_COMPARED: Final = 3
 _TEXTS: Final = 100_000
 
 _reading: Final = lru_cache(maxsize=8192)(read)
@@ -165,6 +167,8 @@ class Questions:
                 counts.gated[what] = counts.gated.get(what, 0) + 1
             else:
                 pairs.append((one.key, Pair(asked, earlier, one.similarity)))
+                if len(pairs) == _COMPARED:
+                    break
         return pairs
 
     async def _likeliest(self, request: Request, question: Question, pairs: list[tuple[str, Pair]]) -> Found | None:

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Final, TypeAlias, cast
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,8 +17,10 @@ from kaizen.serve.http.call import Call
 from kaizen.serve.http.document import document
 from kaizen.serve.http.door import Door
 from kaizen.serve.http.problem import problem_of
+from kaizen.serve.http.reading import reading
 
 ADMIN: Final = "admin"
+_NO_CODE: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
 
 
 class NewKey(BaseModel):
@@ -94,15 +95,18 @@ def make_admin(door: Door, keys: Keys) -> FastAPI:
     admin.include_router(_key_routes(keys))
     known: dict[str, Any] = {}
 
-    @admin.get("/openapi.json", include_in_schema=False)
-    async def described() -> JSONResponse:
+    def whole() -> dict[str, Any]:
         if not known:
             known.update(document(admin.openapi()))
-        return JSONResponse(known)
+        return known
+
+    @admin.get("/openapi.json", include_in_schema=False)
+    async def described() -> JSONResponse:
+        return JSONResponse(whole())
 
     @admin.get("/docs", include_in_schema=False)
     async def shown() -> HTMLResponse:
-        return get_swagger_ui_html(openapi_url="/openapi.json", title="Kaizen")
+        return HTMLResponse(reading(whole()), headers={"content-security-policy": _NO_CODE})
 
     @admin.exception_handler(KaizenError)
     async def refused(request: Request, error: Exception) -> JSONResponse:

@@ -28,6 +28,8 @@ _KEEP_ALIVE_S: Final = 75  # longer than the pools of the usual clients and prox
 _GRACE_S: Final = 30
 # A worker that died is started again; one after another that die at once are a fault that starting won't mend.
 _DEATHS: Final = 5
+_OVERDUE_S: Final = 5.0
+_ENDS: Final = (signal.SIGTERM, signal.SIGINT)
 _WITHIN_S: Final = 10.0
 
 Make = Callable[[int], Gateway]
@@ -207,6 +209,7 @@ class Workers:
                 if number is not None and not self._ending:
                     self._died(number, os.waitstatus_to_exitcode(status))
         finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
             for number, handler in before.items():
                 signal.signal(number, handler)
             os.close(self._lifeline)
@@ -214,16 +217,21 @@ class Workers:
         return 1 if len(self._deaths) >= _DEATHS else 0
 
     def _start(self, number: int) -> None:
+        # held back meanwhile: the parent must know the child before it is to end it, and the child must not run the
+        # parent's handlers, which would end its siblings
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
         pid = os.fork()
         if pid:
             self._children[pid] = number
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
+            if self._ending:
+                _end(pid)
             return
         code = 1
         try:
-            # the parent's handlers would end this one's siblings
-            self._children = {}
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
             os.close(self._held)
             serve_here(
                 self._make, self._listener, number=number, grace=self._grace, lifeline=self._lifeline, in_group=True
@@ -250,7 +258,20 @@ class Workers:
         self._end()
 
     def _end(self) -> None:
+        if not self._ending:
+            # whoever is not through by then never will be
+            signal.signal(signal.SIGALRM, self._overdue)
+            signal.setitimer(signal.ITIMER_REAL, self._grace + _OVERDUE_S)
         self._ending = True
         for pid in self._children:
+            _end(pid)
+
+    def _overdue(self, number: int, frame: FrameType | None) -> None:
+        for pid in self._children:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+                os.kill(pid, signal.SIGKILL)
+
+
+def _end(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)

@@ -23,7 +23,7 @@ ASKED = Request(scope=LOCAL, model="a/x", messages=(Message.of("user", "a" * 400
 
 
 def against(request: Request, **given: Any) -> dict[str, float | None]:
-    return dict(judged(request, **given).against)
+    return {str(name): miss for name, miss in judged(request, **given).against.items()}
 
 
 def judged(

@@ -19,7 +19,7 @@ def candidate(model: str, cost: float | None = 1.0, quality: float | None = 4.0,
 
 
 def case(*candidates: Candidate, quality: float = QUALITY_WEIGHT["medium"], **more: Any) -> Case:
-    fields = {"routing": "guided", "own": "a/own", "pace": PACE_WEIGHT["normal"]} | more
+    fields: dict[str, Any] = {"routing": "guided", "own": "a/own", "pace": PACE_WEIGHT["normal"]} | more
     return Case(candidates=candidates, quality=quality, **fields)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -33,7 +33,7 @@ async def judged(store: MemoryStore, value: float | None, *, about: Record | Non
 
 
 def evidence(store: MemoryStore, clock: Any = time.monotonic, **judging: Any) -> Evidence:
-    return Evidence(store, Judging(**{"least": 2} | judging), clock=clock)
+    return Evidence(store, Judging(**cast("dict[str, Any]", {"least": 2} | judging)), clock=clock)
 
 
 async def worth(found: Evidence, task: str | None = "code", scope: Scope = HERE, model: str = "m/x") -> Worth:
@@ -107,7 +107,8 @@ async def test_records_are_looked_at_again_after_a_while_and_counted_once() -> N
     await judged(store, 0.0)
     assert (await worth(found)).n == 2
     now[0] = 31.0
-    assert await worth(found) == Worth(pytest.approx(5 * 2 / 3), 3, "scores")
+    seen = await worth(found)
+    assert (seen.quality, seen.n) == (pytest.approx(5 * 2 / 3), 3)
 
 
 async def test_a_store_that_fails_is_asked_again_at_once() -> None:
@@ -160,4 +161,4 @@ async def test_the_books_of_many_scopes_are_bounded() -> None:
     found = evidence(MemoryStore())
     for number in range(1100):
         await found.of(Scope(f"t{number}", "dev"))
-    assert len(found._books) == 1024
+    assert len(found._books) == 1024  # pyright: ignore[reportPrivateUsage] - what is bounded shows nowhere else

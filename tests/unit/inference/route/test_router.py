@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,7 +76,7 @@ def test_features_count_what_they_are_called() -> None:
 def test_trees_find_a_step_and_survive_being_written_down() -> None:
     rng = np.random.default_rng(1)
     rows = rng.random((300, 4))
-    wanted = np.stack([(rows[:, 2] > 0.5) * 1.0, np.ones(300)], 1)
+    wanted = np.stack([(rows[:, 2] > 0.5) * 1.0, np.ones(300)], 1).astype(np.float64)
     forest = Forest.grown(rows, wanted, wanted - wanted.mean(1, keepdims=True), Growth(trees=20))
     low, high = forest.predict(np.array([[0.5, 0.5, 0.1, 0.5], [0.5, 0.5, 0.9, 0.5]]))
     assert low[0] < 0.3 < 0.7 < high[0]
@@ -201,10 +202,10 @@ def test_what_cross_validation_says_is_of_prompts_not_trained_on() -> None:
     weak, strong = (np.array([one.right[name] for one in some]) for name in ("a/weak", "b/strong"))
     assert share_needed(found[:, 1] - found[:, 0], weak, strong) < random_share(weak, strong)
     # the labels dealt anew: there is nothing to learn, so nothing may be found
-    dealt = np.random.default_rng(5).permutation(100)
+    dealt: list[int] = np.random.default_rng(5).permutation(100).tolist()
     mixed = [Example(one.prompt, some[at].right) for one, at in zip(some, dealt, strict=True)]
     blind = predictions(mixed, QUICK, parts=4)
-    gains = strong[dealt] - weak[dealt]
+    gains = np.asarray(strong[dealt] - weak[dealt])
     assert abs(np.corrcoef(blind[:, 1] - blind[:, 0], gains)[0, 1]) < 0.35
 
 
@@ -237,7 +238,7 @@ def lines(rows: list[dict[str, object]]) -> str:
 
 
 def test_columns_are_found_by_what_they_hold(tmp_path: Path) -> None:
-    rows: list[dict[str, object]] = [
+    rows: list[Any] = [
         {
             "id": at,
             "domain": ("law", "art")[at % 2],
