@@ -14,6 +14,7 @@ from kaizen.app.adapters import DEFAULT_MODEL
 from kaizen.app.gateway import gateway_settings, is_loopback, make_backend
 from kaizen.app.govern import Governance, make_govern, make_keys
 from kaizen.app.passthrough import add_passing
+from kaizen.app.storage import make_cache
 from kaizen.core.errors import ConfigError
 from kaizen.core.identity import SCOPES
 from kaizen.core.scope import Scope
@@ -62,7 +63,8 @@ def make_gateway(settings: Settings, metrics: Metrics, *, local: bool) -> Gatewa
         local: whether only this machine reaches it.
     """
     govern = make_govern(settings)
-    app = build(settings, policy=govern.policy)
+    cache = make_cache(settings, sole=settings.server.workers == 1)
+    app = build(settings, policy=govern.policy, cache=cache)
 
     async def close() -> None:
         await app.close()

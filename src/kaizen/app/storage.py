@@ -28,11 +28,15 @@ def make_store(settings: Settings) -> Store:
     return PostgresStore(url.get_secret_value())
 
 
-def make_cache(settings: Settings) -> Cache:
+def make_cache(settings: Settings, *, sole: bool = False) -> Cache:
     """Where answers are kept: Redis where ``storage.redis_url`` names one; else memory, and behind it a file.
 
     The file, ``cache.db`` under ``home``, is what the processes of a machine share, and what is there again after they
     end; ``inference.exact.disk_bytes = 0`` does without. Nothing is opened before the first use.
+
+    Args:
+        settings: where.
+        sole: this process alone answers from it, see ``TieredCache``.
 
     Raises:
         ConfigError: the extra is not installed.
@@ -52,7 +56,7 @@ def make_cache(settings: Settings) -> Cache:
     from kaizen.stores.cache.sqlite import SqliteCache
     from kaizen.stores.cache.tiered import TieredCache
 
-    return TieredCache(memory, SqliteCache(settings.home.absolute() / "cache.db", own.disk_bytes))
+    return TieredCache(memory, SqliteCache(settings.home.absolute() / "cache.db", own.disk_bytes), sole=sole)
 
 
 def ledger_file(home: Path) -> Path:

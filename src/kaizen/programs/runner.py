@@ -184,16 +184,16 @@ class Runner:
             ask = self._provider.complete
             reply = await (ask(call.request) if through is None else through(ask, call.request))
         except BaseException as error:
-            self._close_model_call(call, None, error)
             await call.settle(None, error)
+            await self._close_model_call(call, None, error)
             raise
-        self._close_model_call(call, reply, None)
         if call.lease is not None:
             await call.settle(reply, None)
-        if ctx.record_id is None:
-            await self._settle(ctx)
-            reply = replace(reply, record_id=call.id)
-        return reply
+        if ctx.record_id is not None:
+            self._defer(ctx, *self._ended(call, reply, None))
+            return reply
+        await self._close_model_call(call, reply, None)
+        return replace(reply, record_id=call.id)
 
     async def stream(self, ctx: Context, request: Request) -> AsyncIterator[Chunk]:
         """One streamed model call, recorded when its last chunk came, it failed or the reader left."""
@@ -208,10 +208,9 @@ class Runner:
             async for chunk in chunks:
                 if chunk.reply is not None:
                     reply = chunk.reply
-                    self._close_model_call(call, reply, None)
                     await call.settle(reply, None)
+                    await self._close_model_call(call, reply, None)
                     if ctx.record_id is None:
-                        await self._settle(ctx)
                         chunk = replace(chunk, reply=replace(reply, record_id=call.id))
                 call.begun = True
                 yield chunk
@@ -219,14 +218,12 @@ class Runner:
                 raise Unavailable("the stream ended before its answer was whole", model=request.model)
         except BaseException as error:
             if reply is None:
-                self._close_model_call(call, None, error)
                 await call.settle(None, error)
+                await self._close_model_call(call, None, error)
             raise
         finally:
             if (close := getattr(chunks, "aclose", None)) is not None:
                 await close()  # now, not when the garbage is collected: the call upstream ends with the reader
-            if ctx.record_id is None:
-                await self._settle(ctx)
 
     async def _kept_reply(self, ctx: Context, request: Request) -> Reply | None:
         """What this run was answered at this step already, if it asked the very same.
@@ -256,9 +253,7 @@ class Runner:
             try:
                 call.lease = await self._decide(self._policy, ctx, "infer", request.model, call.need)
             except BaseException as error:
-                self._close_model_call(call, None, error)  # a refusal is a fact, too
-                if ctx.record_id is None:
-                    await self._settle(ctx)
+                await self._close_model_call(call, None, error)  # a refusal is a fact, too
                 raise
         if ctx.budget is not None:
             try:
@@ -268,7 +263,22 @@ class Runner:
                 raise
         return call
 
-    def _close_model_call(self, call: ModelCall, reply: Reply | None, error: BaseException | None) -> None:
+    async def _close_model_call(self, call: ModelCall, reply: Reply | None, error: BaseException | None) -> None:
+        """Have the record go with its program's; outside any program no later one takes it along: keep it now.
+
+        A store goes on with what it was given when whoever waits for it is cancelled.
+        """
+        ctx = call.ctx
+        record, payloads = self._ended(call, reply, error)
+        if ctx.record_id is None:
+            await self._ledger.append(ctx.scope, [record], payloads)
+        else:
+            self._defer(ctx, record, payloads)
+
+    def _ended(
+        self, call: ModelCall, reply: Reply | None, error: BaseException | None
+    ) -> tuple[Record, Sequence[Payload]]:
+        """Count a call that is over; its record and contents."""
         ctx = call.ctx
         sent = self._ledger.seal_request(ctx.scope, call.request)
         got = None
@@ -280,7 +290,7 @@ class Runner:
         else:
             ctx.tally.add_failure(attempts_of(error))
         record = call.record(reply, error, sent[0].digest, got.digest if got else None)
-        self._defer(ctx, record, sent if got is None else (*sent, got))
+        return record, (sent if got is None else (*sent, got))
 
     def _defer(self, ctx: Context, record: Record, payloads: Sequence[Payload]) -> None:
         """Let the record go with its program's, in one append, if that comes before the loop turns; else alone.
@@ -288,7 +298,7 @@ class Runner:
         A leaf program parses the reply without yielding, so its model call and its own record are one
         transaction. Anything slower (a repair, an agent's tool) must not keep a paid call in memory only.
         """
-        key = _owner(ctx)
+        key = ctx.record_id or ""
         pending = self._pending.setdefault(key, _Pending())
         pending.records.append(record)
         pending.payloads.extend(payloads)
@@ -309,14 +319,6 @@ class Runner:
                 del self._pending[key]
 
         pending.flush = asyncio.get_running_loop().create_task(flush())
-
-    async def _settle(self, ctx: Context) -> None:
-        """Outside any program no later record takes the pending ones along: keep them now."""
-        key = _owner(ctx)
-        if (pending := self._pending.get(key)) is not None:
-            self._flush(ctx.scope, key, pending)
-            if pending.flush is not None:
-                await asyncio.shield(pending.flush)
 
     async def score(self, ctx: Context, name: str, about: Record, value: float) -> None:
         """Append a score record."""
@@ -399,11 +401,6 @@ def _dumped(spec: Spec, values: Mapping[str, Any]) -> bytes:
     except PydanticSerializationError as error:
         rule = f"an input can't be written as JSON: {error}"
         raise InvalidInput(f"{spec.name}: {rule}", rules=rule, detail={"program": spec.name}) from None
-
-
-def _owner(ctx: Context) -> str:
-    """Whose pending records a model call's belong to: its program call's, or its run's outside any program."""
-    return ctx.record_id or f"run {ctx.run.run_id}"
 
 
 def _uncounted(request: Request) -> tuple[Request, Need]:

@@ -25,7 +25,7 @@ Bits: TypeAlias = NDArray[np.uint64]
 # From so many points on a space is sifted; below, all are compared.
 _SIFTED: Final = 4096
 # How many points the sifting leaves at least.
-_LEFT: Final = 256
+_LEFT: Final = 128
 # The cut is found on every so many-th point: finding it on all takes longer than the comparison.
 _SAMPLE: Final = 16
 
@@ -172,8 +172,11 @@ def _nearest(held: _Space, point: Floats, k: int) -> list[Neighbour]:
 def _alike(held: _Space, bits: Bits, signs: Bits, k: int) -> NDArray[np.intp]:
     """The rows with the most signs in common."""
     apart = np.zeros(held.count, np.uint16)
+    differing = np.empty(held.count, np.uint64)
+    counted = np.empty(held.count, np.uint8)
     for words, word in zip(bits, signs, strict=True):
-        apart += np.bitwise_count(words ^ word[0])
+        np.bitwise_xor(words, word[0], out=differing)
+        np.add(apart, np.bitwise_count(differing, out=counted), out=apart)
     wanted = max(_LEFT, 8 * k)
     sample = apart[::_SAMPLE]
     cut = np.partition(sample, min(wanted // _SAMPLE, len(sample) - 1))[min(wanted // _SAMPLE, len(sample) - 1)]

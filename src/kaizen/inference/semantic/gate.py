@@ -66,9 +66,7 @@ def difference(one: Reading, other: Reading, *, asked: bool = True) -> str:
         return "quotation"
     if bool(one.negations) != bool(other.negations):
         return "negation"
-    # counted, for "men like men" has one word more of "men" than "women like men"
-    ours = set(Counter(one.words) - Counter(other.words))
-    theirs = set(Counter(other.words) - Counter(one.words))
+    ours, theirs = set(_surplus(one, other)), set(_surplus(other, one))
     if _opposed(one, other, ours, theirs):
         return "opposite"
     if _same_class(ours, theirs):
@@ -80,12 +78,21 @@ def difference(one: Reading, other: Reading, *, asked: bool = True) -> str:
 
 def leftover(one: Reading, other: Reading) -> tuple[list[str], list[str]]:
     """The content that each has and the other has not, in order."""
-    # counted, for a word may be said again with another sense: "two nights" and "two nights at night"
-    mine, yours = Counter(one.words), Counter(other.words)
     return (
-        [word for word in mine - yours if word in one.content],
-        [word for word in yours - mine if word in other.content],
+        [word for word in _surplus(one, other) if word in one.content],
+        [word for word in _surplus(other, one) if word in other.content],
     )
+
+
+def _surplus(one: Reading, other: Reading) -> Collection[str]:
+    """The words that one has more of than the other, in order.
+
+    They are counted: "men like men" has more men than "women like men", "two nights at night" more nights than "two
+    nights".
+    """
+    if not one.repeats:
+        return [word for word in one.words if word not in other.vocabulary]
+    return Counter(one.words) - Counter(other.words)
 
 
 def weight(words: Collection[str]) -> float:

@@ -35,6 +35,8 @@ ANY_TASK: Final = "*"
 # Of so many nearest ones, the first few that the gate lets pass are compared.
 _NEAREST: Final = 5
 _COMPARED: Final = 3
+# One that lies so much farther off than another that passed is never the likelier one.
+_FARTHER: Final = 0.1
 _TEXTS: Final = 100_000
 
 _reading: Final = lru_cache(maxsize=8192)(read)
@@ -158,6 +160,8 @@ class Questions:
         asked = _reading(question.text)
         pairs: list[tuple[str, Pair]] = []
         for one in near:
+            if pairs and one.similarity < pairs[0][1].similarity - _FARTHER:
+                break
             text = await self._text(scope, one.key)
             if text is None:
                 continue

@@ -48,6 +48,8 @@ class Reading:
         plain: the whole text in lower case with single spaces.
         words: in order, without inflection; the way of asking is reduced to a common one.
         surface: by its stem, a word as it was first written, in lower case.
+        vocabulary: the same as a set.
+        repeats: whether a word stands there twice.
         content: those of ``words`` that are no function words.
         numbers: every number, sorted, however it was written.
         names: words with a capital inside a sentence, or with letters and digits, in lower case.
@@ -65,6 +67,8 @@ class Reading:
     plain: str
     words: tuple[str, ...]
     surface: Mapping[str, str]
+    vocabulary: frozenset[str]
+    repeats: bool
     content: frozenset[str]
     numbers: tuple[str, ...]
     names: frozenset[str]
@@ -117,6 +121,8 @@ def read(text: str) -> Reading:
         plain=" ".join(text.lower().split()),
         words=words,
         surface=surface,
+        vocabulary=(vocabulary := frozenset(words)),
+        repeats=len(vocabulary) < len(words),
         content=frozenset(word for word, written in zip(words, left, strict=True) if written not in FUNCTION),
         numbers=found,
         names=frozenset(_names(rest, tokens)),

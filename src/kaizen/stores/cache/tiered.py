@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, Final, Protocol, TypeAlias
 
 from kaizen.core.protocols import Cache, CacheSize
 from kaizen.core.scope import Scope
 from kaizen.stores.cache.memory import MemoryCache
+
+_logger = logging.getLogger(__name__)
+
+_BEHIND_S: Final = 0.05
+
+_Put: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Shared(Cache, Protocol):
@@ -32,10 +41,14 @@ class TieredCache:
     Args:
         front: in this process.
         shared: what several processes have in common.
+        sole: no other process answers from it, as in a gateway of one worker. Then an entry goes to memory at once and
+            to the shared tier within 50 ms, together with the others of that time, which a killed process loses.
     """
 
-    def __init__(self, front: MemoryCache, shared: Shared) -> None:
-        self._front, self._shared = front, shared
+    def __init__(self, front: MemoryCache, shared: Shared, *, sole: bool = False) -> None:
+        self._front, self._shared, self._sole = front, shared, sole
+        self._behind: list[_Put] = []
+        self._writing: asyncio.Task[None] | None = None
 
     async def get(self, scope: Scope, key: str, /) -> bytes | None:
         """The value, if it is still there."""
@@ -65,10 +78,31 @@ class TieredCache:
         since: int | None = None,
     ) -> None:
         """Keep it in the shared tier. Many answers are never asked again: it comes to memory when it is."""
-        await self._shared.put(scope, key, value, ttl=ttl, tags=tags, since=since)
+        put = partial(self._shared.put, scope, key, value, ttl=ttl, tags=tags, since=since)
+        if not self._sole:
+            await put()
+            return
+        if since is None or since == await self._shared.epoch(scope):
+            self._front.keep(scope, f"{await self._shared.generation(scope)} {key}", value, ttl=ttl)
+        self._behind.append(put)
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.get_running_loop().create_task(self._write_later())
+
+    async def _write_later(self) -> None:
+        await asyncio.sleep(_BEHIND_S)
+        await self._write_behind()
+
+    async def _write_behind(self) -> None:
+        """Write what waits: all of it in one turn of the loop, and so in one transaction of the shared tier."""
+        while self._behind:
+            waiting, self._behind = self._behind, []
+            for done in await asyncio.gather(*(put() for put in waiting), return_exceptions=True):
+                if isinstance(done, BaseException):
+                    _logger.warning("an answer is kept in memory alone: %s", done)
 
     async def invalidate(self, scope: Scope, tags: Sequence[str] | None = None, /) -> int:
         """Drop what carries any of the tags; how many there were."""
+        await self._write_behind()  # what waits would else be written after it
         return await self._shared.invalidate(scope, tags)
 
     async def size(self, scope: Scope, /) -> CacheSize:
@@ -76,6 +110,9 @@ class TieredCache:
         return await self._shared.size(scope)
 
     async def close(self) -> None:
-        """Let go of both."""
+        """Write what waits, and let go of both."""
+        if self._writing is not None:
+            self._writing.cancel()
+        await self._write_behind()
         await self._front.close()
         await self._shared.close()
