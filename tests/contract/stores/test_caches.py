@@ -58,6 +58,46 @@ class TestTieredCache(CacheSuite, SharedCacheSuite):
         await cache.close()
 
 
+class TestSoleTieredCache(CacheSuite):
+    """Memory first, and the file a moment later."""
+
+    @pytest.fixture
+    async def cache(self, tmp_path: Path) -> AsyncIterator[Cache]:
+        file = SqliteCache(tmp_path / "home" / "cache.db", ROOM)
+        cache = TieredCache(MemoryCache(ROOM), file, sole=True)
+        yield cache
+        await cache.close()
+
+    async def test_what_waits_is_written_when_it_ends_and_soon_without(self, cache: Cache, tmp_path: Path) -> None:
+        scope = Scope("a", "b")
+        for number in range(100):
+            await cache.put(scope, f"k{number}", b"x")
+        other = SqliteCache(tmp_path / "home" / "cache.db", ROOM)
+        assert await other.get(scope, "k99") is None
+        assert await cache.get(scope, "k99") == b"x"
+        for _ in range(100):
+            if await other.get(scope, "k99") is not None:
+                break
+            await asyncio.sleep(0.02)
+        assert (await other.size(scope)).entries == 100
+        await cache.put(scope, "last", b"x")
+        await cache.close()
+        assert await other.get(scope, "last") == b"x"
+        await other.close()
+
+    async def test_what_was_made_before_an_invalidation_is_kept_nowhere(self, cache: Cache, tmp_path: Path) -> None:
+        scope = Scope("a", "b")
+        since = await cache.epoch(scope)
+        await cache.put(scope, "early", b"x", tags=["document:1"])  # waits to be written
+        assert await cache.invalidate(scope, ["document:1"]) == 1
+        await cache.put(scope, "late", b"x", tags=["document:1"], since=since)
+        assert [await cache.get(scope, key) for key in ("early", "late")] == [None, None]
+        await cache.close()
+        other = SqliteCache(tmp_path / "home" / "cache.db", ROOM)
+        assert (await other.size(scope)).entries == 0
+        await other.close()
+
+
 class TestRedisCache(CacheSuite, SharedCacheSuite):
     @pytest.fixture
     def prefix(self) -> str:

@@ -131,16 +131,34 @@ class SqliteCache:
         await self._ready()
         if len(value) > self._max:
             return
-        now = self._clock()
         loop = asyncio.get_running_loop()
-        until = None if ttl is None else now + ttl
-        put = _Put(Entry(scope, key, value, until, tuple(dict.fromkeys(tags)), since, now), loop.create_future())
+        put = _Put(self.entry(scope, key, value, ttl, tags, since), loop.create_future())
         waiting = self._waiting.get(loop)
         if waiting is None:
             waiting = self._waiting[loop] = []
             loop.call_soon(self._flush, loop)
         waiting.append(put)
         await put.done
+
+    def entry(
+        self, scope: Scope, key: str, value: bytes, ttl: float | None, tags: Sequence[str], since: int | None
+    ) -> Entry:
+        """What ``put`` keeps, for ``put_all``: its time begins now."""
+        now = self._clock()
+        return Entry(scope, key, value, None if ttl is None else now + ttl, tuple(dict.fromkeys(tags)), since, now)
+
+    async def put_all(self, entries: Sequence[Entry], /) -> None:
+        """Keep these, in one transaction; those that are larger than the whole cache are not kept.
+
+        Raises:
+            StoreError: the file can't be written: what was there stays.
+        """
+        await self._ready()
+        loop = asyncio.get_running_loop()
+        group = [_Put(entry, loop.create_future()) for entry in entries if len(entry.value) <= self._max]
+        if group:
+            self._write_group(loop, group)
+            await group[-1].done
 
     async def invalidate(self, scope: Scope, tags: Sequence[str] | None = None, /) -> int:
         """Drop what carries any of the tags (all of the scope's for None), and overwrite it; how many there were."""
@@ -244,8 +262,11 @@ class SqliteCache:
     # -- writing ------------------------------------------------------------------------------------
 
     def _flush(self, loop: AbstractEventLoop) -> None:
-        """Write what came in this turn: here and now, or on a thread."""
-        group = self._waiting.pop(loop)
+        """Write what came in this turn."""
+        self._write_group(loop, self._waiting.pop(loop))
+
+    def _write_group(self, loop: AbstractEventLoop, group: list[_Put]) -> None:
+        """Write these in one transaction: here and now, or on a thread."""
         size = sum(len(put.entry.value) for put in group)
         self._untidy += size
         if self._untidy > min(_TIDY_EVERY_BYTES, self._max // 10) or self._clock() >= self._tidy_at:

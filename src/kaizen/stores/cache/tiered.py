@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
-from typing import Any, Final, Protocol, TypeAlias
+from collections.abc import Sequence
+from typing import Final, Protocol
 
+from kaizen.core.errors import StoreError
 from kaizen.core.protocols import Cache, CacheSize
 from kaizen.core.scope import Scope
+from kaizen.stores.cache.entries import Entry
 from kaizen.stores.cache.memory import MemoryCache
 
 _logger = logging.getLogger(__name__)
 
 _BEHIND_S: Final = 0.05
-
-_Put: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+_AT_ONCE: Final = 32  # under a millisecond
 
 
 class Shared(Cache, Protocol):
@@ -28,6 +28,16 @@ class Shared(Cache, Protocol):
 
     async def find(self, scope: Scope, key: str, /) -> tuple[bytes, float | None] | None:
         """The value, if it is still there, and the seconds it has left; None where it has no end."""
+        ...
+
+    def entry(
+        self, scope: Scope, key: str, value: bytes, ttl: float | None, tags: Sequence[str], since: int | None
+    ) -> Entry:
+        """What ``put`` keeps, for ``put_all``: its time begins now."""
+        ...
+
+    async def put_all(self, entries: Sequence[Entry], /) -> None:
+        """Keep these, in one transaction."""
         ...
 
 
@@ -47,7 +57,7 @@ class TieredCache:
 
     def __init__(self, front: MemoryCache, shared: Shared, *, sole: bool = False) -> None:
         self._front, self._shared, self._sole = front, shared, sole
-        self._behind: list[_Put] = []
+        self._behind: list[Entry] = []
         self._writing: asyncio.Task[None] | None = None
 
     async def get(self, scope: Scope, key: str, /) -> bytes | None:
@@ -78,13 +88,12 @@ class TieredCache:
         since: int | None = None,
     ) -> None:
         """Keep it in the shared tier. Many answers are never asked again: it comes to memory when it is."""
-        put = partial(self._shared.put, scope, key, value, ttl=ttl, tags=tags, since=since)
-        if not self._sole:
-            await put()
+        if not self._sole or (since is not None and since != await self._shared.epoch(scope)):
+            # after an invalidation only the shared tier can tell whether it was of one of these tags
+            await self._shared.put(scope, key, value, ttl=ttl, tags=tags, since=since)
             return
-        if since is None or since == await self._shared.epoch(scope):
-            self._front.keep(scope, f"{await self._shared.generation(scope)} {key}", value, ttl=ttl)
-        self._behind.append(put)
+        self._front.keep(scope, f"{await self._shared.generation(scope)} {key}", value, ttl=ttl)
+        self._behind.append(self._shared.entry(scope, key, value, ttl, tags, since))
         if self._writing is None or self._writing.done():
             self._writing = asyncio.get_running_loop().create_task(self._write_later())
 
@@ -93,12 +102,14 @@ class TieredCache:
         await self._write_behind()
 
     async def _write_behind(self) -> None:
-        """Write what waits: all of it in one turn of the loop, and so in one transaction of the shared tier."""
+        """Write what waits: some at a time, so that the loop turns in between."""
         while self._behind:
-            waiting, self._behind = self._behind, []
-            for done in await asyncio.gather(*(put() for put in waiting), return_exceptions=True):
-                if isinstance(done, BaseException):
-                    _logger.warning("an answer is kept in memory alone: %s", done)
+            waiting, self._behind = self._behind[:_AT_ONCE], self._behind[_AT_ONCE:]
+            try:
+                await self._shared.put_all(waiting)
+            except StoreError as error:
+                _logger.warning("answers are kept in memory alone: %s", error)
+            await asyncio.sleep(0)
 
     async def invalidate(self, scope: Scope, tags: Sequence[str] | None = None, /) -> int:
         """Drop what carries any of the tags; how many there were."""
@@ -107,6 +118,7 @@ class TieredCache:
 
     async def size(self, scope: Scope, /) -> CacheSize:
         """What the shared tier holds of a scope."""
+        await self._write_behind()
         return await self._shared.size(scope)
 
     async def close(self) -> None:
