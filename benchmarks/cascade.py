@@ -57,7 +57,7 @@ SEED = 7
 CHEAP = "embedded/smollm2-135m"
 STRONG = 0.95
 TARGET = 0.95
-SHOWN = 16  # worked examples in each of the two prompts for sst2
+SHOWN = 32  # worked examples in each of the two prompts for sst2: 16 did worse on the dev split
 NEAR = 6  # nearest train messages shown for banking77
 GREEDY = Decoding(temperature=0.0, max_tokens=24)
 
@@ -83,8 +83,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = os.environ.get("KAIZEN_DATA", str(lab.ROOT.parent / "shared" / "data"))
     parser.add_argument("--data", type=Path, default=Path(data), help="folder of the public sets")
-    parser.add_argument("--calibrate", type=int, default=120, help="messages of each set to calibrate on")
-    parser.add_argument("--test", type=int, default=240, help="messages of each set to measure on")
+    parser.add_argument("--calibrate", type=int, default=150, help="messages of each set to calibrate on")
+    parser.add_argument("--test", type=int, default=250, help="messages of each set to measure on")
     parser.add_argument("--only", choices=("sst2", "banking77"))
     parser.add_argument("--json", type=Path, default=lab.RESULTS / "cascade.json")
     options = parser.parse_args()
@@ -101,7 +101,7 @@ def main() -> None:
 
 async def sst2(folder: Path, calibration: int, test: int) -> dict[str, Any]:
     """Film sentences: positive or negative."""
-    train, rows = rows_of(folder / "train.jsonl"), rows_of(folder / "dev.jsonl")
+    train, rows = rows_of(folder / "train.jsonl"), rows_of(folder / "test.jsonl")
     rng = random.Random(SEED)
     some = rng.sample(rows, calibration + test)
     positive, negative = ([row for row in train if row["label"] == label] for label in ("positive", "negative"))
@@ -181,7 +181,7 @@ async def answers(ask: Ask, texts: Sequence[str]) -> list[tuple[str, float]]:
         return list(await ask(ctx, text))
 
     with tempfile.TemporaryDirectory() as home:
-        tree = {"home": home, "providers": {"embedded": {"kind": "embedded", "slots": 2, "context": 2048}}}
+        tree = {"home": home, "providers": {"embedded": {"kind": "embedded", "slots": 2, "context": 3072}}}
         app: App = build(load_settings(Path(home), {}, tree))
         found: list[tuple[str, float]] = []
         for text in texts:

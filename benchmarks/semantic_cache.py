@@ -120,6 +120,8 @@ def halves(pairs: Sequence[tuple[str, str]], truth: Truth, seed: int) -> list[Tr
                 used.update((one, other))
                 kept[f"own {one}"] = one
                 hard.append((kind, other))
+        there = {plain(text) for text in kept.values()}
+        hard = [(kind, text) for kind, text in hard if plain(text) not in there]
         made.append(Traffic(list(kept.values()), list(asked.values()), hard, partners))
     return made
 

@@ -1,8 +1,8 @@
 """What the layers save on one traffic, together and one by one, and what it does to the answers.
 
-Every run sends the same calls through a gateway of its own to the scripted upstream, which knows what is right and counts
-what it was asked: calls, tokens and dollars are the upstream's own count, quality is the share of right answers. The baseline
-asks the strong model for everything, as the callers would without a gateway.
+Every run sends the same calls through a gateway of its own to the scripted upstream, which knows what is right and
+counts what it was asked: calls, tokens and dollars are the upstream's own count, quality is the share of right answers.
+The baseline asks the strong model for everything, as the callers would without a gateway.
 
     python benchmarks/workload/savings.py --calls 3000 --json benchmarks/results/savings.json
 """

@@ -12,13 +12,14 @@ from kaizen.serve.doors import Doors, ModelInfo, Serving
 
 if TYPE_CHECKING:
     from kaizen.app import App
+    from kaizen.core.protocols import Embedder
     from kaizen.core.scope import Scope
     from kaizen.govern.keys import Keys
 
 
 def main() -> None:
     """Run the command line on this process's arguments, and exit."""
-    sys.exit(command_line.main(sys.argv[1:], Doors(_app, _models, _pull, serve=_serve, keys=_keys)))
+    sys.exit(command_line.main(sys.argv[1:], Doors(_app, _models, _pull, serve=_serve, keys=_keys, embedder=_embedder)))
 
 
 def _app() -> App:
@@ -41,6 +42,12 @@ def _keys() -> tuple[Keys, Scope]:
 
     settings = read()
     return make_keys(settings), Scope(settings.tenant, settings.environment)
+
+
+def _embedder() -> Embedder | None:
+    from kaizen.app.routes import embedder
+
+    return embedder()
 
 
 async def _pull(name: str, on_progress: Callable[[str], None]) -> Path:

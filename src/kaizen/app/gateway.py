@@ -43,6 +43,7 @@ class Names:
         self._default = settings.model or DEFAULT_MODEL
         self._providers = frozenset(
             {*settings.custom, *(name for name in settings.providers if _has_key(settings, name))}
+            | ({"route"} if settings.inference.route.enabled else set())  # names of choices: route/auto, route/<group>
         )
         self._kinds = {name: one.kind for name, one in settings.providers.items()}
         self._refs = sorted(

@@ -65,12 +65,12 @@ def _judge(settings: Settings, store: Store) -> tuple[Any, Mapping[str, float]]:
     judging = Judging(own.best_score, own.least_scores, frozenset(own.scores), own.refresh)
     evidence = Evidence(store, judging)
     trained, weight = _trained(settings)
-    embedder = _embedder()
-    detector = None if embedder is None else _detector
-    return Judge(evidence, embedder=embedder, trained=trained, detector=detector), weight
+    made = embedder()
+    detector = None if made is None else _detector
+    return Judge(evidence, embedder=made, trained=trained, detector=detector), weight
 
 
-def _embedder() -> Any:
+def embedder() -> Any:
     """The embedded embedder, where what it needs is installed; it is loaded at the first call."""
     try:
         from kaizen.providers.embed.wordllama import WordLlamaEmbedder

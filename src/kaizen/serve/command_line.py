@@ -26,6 +26,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "runs export": ("commands.runs:EXPORT", "write records as JSON lines"),
     "models list": ("commands.models:LIST", "list the models and providers, and whether they are ready"),
     "models test": ("commands.models:TEST", "ask a model something small, and say what it took"),
+    "route train": ("commands.route:TRAIN", "train a router from a file that says which model was right"),
     "import litellm": ("commands.migrate:LITELLM", "make settings of a LiteLLM proxy's configuration"),
     "costs": ("commands.costs:COSTS", "what calls cost, and what the layers saved"),
     "costs advise": ("commands.costs:ADVISE", "what other settings would have saved on the recorded calls"),

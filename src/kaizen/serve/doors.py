@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # `kaizen --help` must not load pydantic
     from kaizen.core.answer import Answer
     from kaizen.core.context import Partial, Program
     from kaizen.core.params import Params
-    from kaizen.core.protocols import Cache, Suspended
+    from kaizen.core.protocols import Cache, Embedder, Suspended
     from kaizen.core.scope import Scope
     from kaizen.govern.keys import Keys
     from kaizen.ledger.ledger import Ledger
@@ -119,6 +119,7 @@ class Doors:
         pull: bring a model's weights, telling each step; the path where they lie.
         serve: serve the gateway until told to end; the exit code.
         keys: the keys, and whose they are where nothing else is said.
+        embedder: the embedded embedder, None where it is not installed.
     """
 
     app: Callable[[], Runs]
@@ -126,3 +127,4 @@ class Doors:
     pull: Callable[[str, Callable[[str], None]], Awaitable[Path]]
     serve: Callable[[Serving], int] = _closed
     keys: Callable[[], tuple[Keys, Scope]] = _no_keys
+    embedder: Callable[[], Embedder | None] = lambda: None

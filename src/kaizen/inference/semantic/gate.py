@@ -64,7 +64,8 @@ def difference(one: Reading, other: Reading, *, asked: bool = True) -> str:
         return "number"
     if any(quote not in b.plain for a, b in ((one, other), (other, one)) for quote in a.quotes):
         return "quotation"
-    if bool(one.negations) != bool(other.negations):
+    # of answers, "no, it is not" says what "it is not" says
+    if one.negations != other.negations and (asked or not (one.negations and other.negations)):
         return "negation"
     ours, theirs = set(_surplus(one, other)), set(_surplus(other, one))
     if _opposed(one, other, ours, theirs):
@@ -152,6 +153,8 @@ def _asked(one: Reading, other: Reading) -> str:
     strict = a in _STRICT or b in _STRICT or a.startswith("how ") or b.startswith("how ") or {a, b} == {"yes", "how"}
     if a != b and strict:
         return "question"
+    if a == b == "what" and {_owner(one), _owner(other)} == {"mine", "yours"}:
+        return "person"
     if ("why" in one.words) != ("why" in other.words):
         return "question"
     if one.advises != other.advises and ("yes" in (a, b) or "why" in (a, b)):
@@ -159,6 +162,13 @@ def _asked(one: Reading, other: Reading) -> str:
     if {one.tense, other.tense} == {"future", "past"}:
         return "tense"
     return "degree" if one.superlatives != other.superlatives else ""
+
+
+def _owner(text: Reading) -> str:
+    """Whose thing is asked about. "What is your plan" asks the one who answers, unlike "how do you pay your rent"."""
+    if "your" in text.vocabulary:
+        return "yours"
+    return "mine" if {"my", "our"} & text.vocabulary else ""
 
 
 def _turned(one: Reading, other: Reading, ours: set[str], theirs: set[str]) -> str:

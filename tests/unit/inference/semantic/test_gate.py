@@ -17,6 +17,7 @@ from kaizen.inference.semantic.reading import read
         ("Do men like men?", "Do women like men?", "opposite"),
         ("Is Anna better at chess?", "Is Anna worse at chess?", "opposite"),
         ("Which foods are allowed?", "Which foods are not allowed?", "negation"),
+        ("How do I live without meat?", "How do I not live without meat?", "negation"),
         ("Is it possible to win?", "Is it impossible to win?", "negation"),
         ("Can I fly with 2 bags?", "Can I fly with 3 bags?", "number"),
         ("Is a 18-year-old allowed?", "Is a 19-year-old allowed?", "number"),
@@ -34,6 +35,7 @@ from kaizen.inference.semantic.reading import read
         ("Who wins?", "Who wins and why?", "question"),
         ("Should I take it?", "Can I take it?", "question"),
         ("How long is it?", "How old is it?", "question"),
+        ("What is your plan for today?", "What is my plan for today?", "person"),
         ("Who won the race?", "Who will win the race?", "tense"),
         ("What is the way to pay?", "What is the cheapest way to pay?", "degree"),
         ("Can I eat before a run?", "Can I eat a run?", "relation"),
@@ -58,6 +60,7 @@ def test_what_asks_something_else_is_turned_away_both_ways(one: str, other: str,
         ("What's your refund policy?", "What is your refund policy"),
         ("How much does it cost?", "What is the cost of it?"),
         ("Why was my card declined?", "How come my card was declined?"),
+        ("How do I pay my rent?", "How do you pay your rent?"),
         ("Is 1,000 too much?", "Is 1k too much?"),
         ("Five kilometres in half an hour", "5 km in half an hour"),
         ("Which is better: tea or rum?", "Which is better: rum or tea?"),
@@ -77,6 +80,9 @@ def test_of_answers_it_is_not_asked_what_they_ask() -> None:
     one, other = read("It opens when you press it."), read("It opens if you press it.")
     assert difference(one, other) == "question"
     assert difference(one, other, asked=False) == ""
+    doubly = read("No, it does not open.")
+    assert difference(doubly, read("It does not open."), asked=False) == ""
+    assert difference(doubly, read("It does open."), asked=False) == "negation"
 
 
 def test_what_is_left_over_is_counted_and_weighed() -> None:
