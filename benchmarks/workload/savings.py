@@ -8,7 +8,7 @@ The baseline asks the strong model for everything, as the callers would without 
 """
 
 import argparse
-import asyncio
+import http.client
 import json
 import os
 import random
@@ -16,19 +16,19 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-import httpx
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import lab  # noqa: E402
-from traffic import DATA, PRICES, STRONG, STRONG_COLUMN, WEAK, WEAK_COLUMN, Call, calls, right, sums  # noqa: E402
+from traffic import DATA, PRICES, STRONG, STRONG_COLUMN, WEAK, WEAK_COLUMN, Call, calls, items, right, sums  # noqa: E402
 
 LAYERS = ("exact", "semantic", "compress", "route")
 MATCHED = 0.02  # how much lower the share of right answers may be, its interval included
@@ -57,6 +57,8 @@ def settings(on: tuple[str, ...], upstream: int, router: Path | None) -> str:
         if layer == "route" and layer in on:
             lines += [f'candidates = ["up/{WEAK}", "up/{STRONG}"]']
             lines += [f'router = "{router}"'] if router else []
+        if layer == "compress" and layer in on:
+            lines += ["sample = 0.1", "risk = 0.05"]  # evidence is gathered as it goes, and its calls are paid for
     return "\n".join(lines) + "\n"
 
 
@@ -72,13 +74,16 @@ def wait_for(port: int, path: str, process: subprocess.Popen) -> None:
     raise SystemExit(f"{path}: nothing answers")
 
 
-def train_router(folder: Path) -> Path:
-    """A router trained on the half of the sums that is not in the traffic."""
+def train_router(folder: Path, seed: int) -> Path:
+    """A router trained on questions of all three kinds, none of which is in the traffic."""
     file, out = folder / "train.jsonl", folder / "router.json"
     rows = [
         {"prompt": row["prompt"], f"up/{WEAK}": row[WEAK_COLUMN], f"up/{STRONG}": row[STRONG_COLUMN]}
         for row in sums()[1]
     ]
+    known = {item.key for item in items(seed)}
+    others = [item for item in items(seed + 1000) if item.kind != "sum" and item.key not in known]
+    rows += [{"prompt": one.wordings[0], f"up/{WEAK}": one.weak, f"up/{STRONG}": one.strong} for one in others]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     run_kaizen(folder, "route", "train", str(file), "--output", str(out))
     return out
@@ -98,7 +103,7 @@ def body(call: Call, on: tuple[str, ...]) -> dict:
         "task_type": call.item.kind,
     }
     if "route" in on:
-        asked["routing_mode"] = "guided"
+        asked |= {"routing_mode": "guided", "quality_preference": "high"}
     if "compress" in on:
         asked["optimize_tokens"] = True
     if "semantic" in on:
@@ -106,22 +111,32 @@ def body(call: Call, on: tuple[str, ...]) -> dict:
     return asked
 
 
-async def drive(port: int, key: str, traffic: list[Call], on: tuple[str, ...], at_once: int) -> list[dict]:
+def drive(port: int, key: str, traffic: list[Call], on: tuple[str, ...], at_once: int) -> list[dict]:
+    """Send all calls in order, so many at once."""
     answers: list[dict] = [{}] * len(traffic)
     waiting = iter(range(len(traffic)))
-    headers = {"authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60) as client:
+    headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+    taking = threading.Lock()
 
-        async def worker() -> None:
-            for place in waiting:
-                begun = time.perf_counter()
-                reply = await client.post("/api/v1/infer", json=body(traffic[place], on))
-                told = reply.json()
-                if reply.status_code != 200:
-                    raise SystemExit(f"{reply.status_code}: {told}")
-                answers[place] = {**told, "ms": (time.perf_counter() - begun) * 1000}
+    def work() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        while True:
+            with taking:
+                place = next(waiting, None)
+            if place is None:
+                connection.close()
+                return
+            begun = time.perf_counter()
+            connection.request("POST", "/api/v1/infer", json.dumps(body(traffic[place], on)), headers)
+            reply = connection.getresponse()
+            told = json.loads(reply.read())
+            if reply.status != 200:
+                raise RuntimeError(f"{reply.status}: {told}")
+            answers[place] = {**told, "ms": (time.perf_counter() - begun) * 1000}
 
-        await asyncio.gather(*(worker() for _ in range(at_once)))
+    with ThreadPoolExecutor(at_once) as pool:
+        for done in [pool.submit(work) for _ in range(at_once)]:
+            done.result()
     return answers
 
 
@@ -142,7 +157,7 @@ def measure(name: str, on: tuple[str, ...], traffic: list[Call], args: argparse.
             wait_for(upstream, "/counts", up)
             wait_for(gateway, "/health/live", served)
             begun = os.times().elapsed
-            answers = asyncio.run(drive(gateway, key, traffic, on, args.at_once))
+            answers = drive(gateway, key, traffic, on, args.at_once)
             seconds = os.times().elapsed - begun
             counts = json.load(urllib.request.urlopen(f"http://127.0.0.1:{upstream}/counts"))
         finally:
@@ -219,7 +234,7 @@ def main() -> None:
     traffic = calls(args.calls, args.seed)
     runs: list[dict] = []
     with tempfile.TemporaryDirectory() as place:
-        router = train_router(Path(place))
+        router = train_router(Path(place), args.seed)
         for name, on in plan():
             if args.only and name not in ("none", *args.only):
                 continue

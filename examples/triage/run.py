@@ -35,7 +35,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from triage import Triage
 
 from kaizen import configure
-from kaizen.app import DEFAULT_MODEL, current
+from kaizen.app import current
+from kaizen.app.adapters import DEFAULT_MODEL
 from kaizen.core.errors import KaizenError, OutputInvalid
 
 

@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kaizen.serve import command_line
-from kaizen.serve.doors import Doors, ModelInfo, Serving
+from kaizen.serve.doors import Doors, ModelInfo, Serving, Trained
 
 if TYPE_CHECKING:
     from kaizen.app import App
-    from kaizen.core.protocols import Embedder
     from kaizen.core.scope import Scope
     from kaizen.govern.keys import Keys
 
 
 def main() -> None:
     """Run the command line on this process's arguments, and exit."""
-    sys.exit(command_line.main(sys.argv[1:], Doors(_app, _models, _pull, serve=_serve, keys=_keys, embedder=_embedder)))
+    sys.exit(command_line.main(sys.argv[1:], Doors(_app, _models, _pull, serve=_serve, keys=_keys, train=_train)))
 
 
 def _app() -> App:
@@ -44,10 +43,10 @@ def _keys() -> tuple[Keys, Scope]:
     return make_keys(settings), Scope(settings.tenant, settings.environment)
 
 
-def _embedder() -> Embedder | None:
-    from kaizen.app.routes import embedder
+async def _train(file: Path, target: Path, text: str | None, models: Sequence[str] | None) -> Trained:
+    from kaizen.app.routes import train
 
-    return embedder()
+    return await train(file, target, text, models)
 
 
 async def _pull(name: str, on_progress: Callable[[str], None]) -> Path:

@@ -20,9 +20,9 @@ from kaizen.settings import load_settings
 from kaizen.testing.fault_server import FaultServer
 
 Make = Callable[..., App]
-# 1.9 over the budget is how many pieces of evidence it takes: 39 here, 193 at the default of 1 %.
+# 3 over the budget is how many pieces of evidence it takes: 60 here, 300 at the default of 1 %.
 BUDGET = 0.05
-ENOUGH = 40
+ENOUGH = 62
 COST = (20 * 10 + 7 * 30) / 1e6
 THINGS = [
     "password",
@@ -104,7 +104,7 @@ async def test_off_it_asks_and_on_it_answers_after_enough_evidence(app: Make, se
     on = app()
     await gather(on, topics[:ENOUGH])
     learnt = server.count - 2 * len(topics)
-    assert 2 * ENOUGH - 1 <= learnt <= 2 * ENOUGH  # while there is little evidence, every question is asked
+    assert 2 * ENOUGH - 4 <= learnt <= 2 * ENOUGH  # while there is little evidence, every question is asked
     for topic in topics[ENOUGH:]:
         before = server.count
         first = await ask(on, asked(*topic))
@@ -119,8 +119,8 @@ async def test_a_hit_says_what_it_saved_and_how_sure_it_is(app: Make) -> None:
     await gather(on, TOPICS[:ENOUGH])
     learning = await ask(on, again(*TOPICS[ENOUGH]))
     assert [one.note["explored"] for one in learning.stages if one.layer == "semantic"] in ([], [True])
-    await ask(on, asked(*TOPICS[60]))
-    hit = await ask(on, again(*TOPICS[60]))
+    await ask(on, asked(*TOPICS[75]))
+    hit = await ask(on, again(*TOPICS[75]))
     (stage,) = hit.stages
     assert (hit.tier, hit.cost_usd, stage.layer, stage.note["explored"]) == ("semantic", 0.0, "semantic", False)
     assert stage.saved_usd == pytest.approx(COST)
@@ -195,7 +195,7 @@ async def test_tenants_share_neither_answers_nor_evidence(app: Make, server: Fau
     await gather(on, TOPICS[:ENOUGH], scopes[0])
     crossed, hits = 0, dict.fromkeys(scopes, 0)
     for _ in range(240):
-        scope, topic = rng.choice(scopes), rng.choice(TOPICS[50:60])
+        scope, topic = rng.choice(scopes), rng.choice(TOPICS[70:80])
         text = rng.choice([asked, again])(*topic)
         before = server.count
         reply = await ask(on, text, scope)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from kaizen.app.adapters import DEFAULT_MODEL, capabilities, embedded_models, endpoint_of
@@ -14,6 +15,7 @@ from kaizen.core.request import Request
 from kaizen.inference.capabilities import Capabilities
 from kaizen.inference.onion import Layers
 from kaizen.inference.prices import PriceTable
+from kaizen.serve.doors import Trained
 from kaizen.settings import EmbeddedSettings, ModelSettings, Settings
 
 
@@ -68,6 +70,22 @@ def _judge(settings: Settings, store: Store) -> tuple[Any, Mapping[str, float]]:
     made = embedder()
     detector = None if made is None else _detector
     return Judge(evidence, embedder=made, trained=trained, detector=detector), weight
+
+
+async def train(file: Path, target: Path, text: str | None, models: Sequence[str] | None) -> Trained:
+    """Train a router from a file into another, with features of meaning where the embedder is installed.
+
+    Raises:
+        ConfigError: what it needs is not installed.
+        InvalidInput: the file does not say which model was right, or is too short.
+    """
+    try:
+        from kaizen.inference.route.rows import train_file
+    except ImportError:
+        raise ConfigError('training needs numpy: pip install "kaizen-engine[semantic]"') from None
+    table, router = await train_file(file, target, text=text, models=models, embedder=embedder())
+    curve = tuple((point.dial, point.cost, point.right) for point in router.curve)
+    return Trained(len(table.examples), table.left_out, table.text, table.models, table.traits, curve)
 
 
 def embedder() -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
@@ -18,7 +18,7 @@ class Text:
     """
 
     text: str
-    mark: Mark | None = None
+    mark: Mark | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ class Media:
     data: str | None = None
     url: str | None = None
     name: str | None = None
-    detail: Detail | None = None
-    mark: Mark | None = None
+    detail: Detail | None = field(default=None, repr=False)
+    mark: Mark | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class ToolResult:
     call_id: str
     content: str
     is_error: bool = False
-    mark: Mark | None = None
+    mark: Mark | None = field(default=None, repr=False)
 
 
 Part: TypeAlias = Text | Media | ToolCall | ToolResult

@@ -91,7 +91,7 @@ def _dispatch(argv: Sequence[str], doors: Doors) -> int:
             sys.stdout.write(overview())
             return OK
         case ["--version", *_]:
-            sys.stdout.write(f"{import_module('kaizen.serve.commands.version').text()}\n")
+            sys.stdout.write(f"{import_module('kaizen.serve.version').text()}\n")
             return OK
         case _:
             name = next((name for name in (" ".join(rest[:2]), rest[0]) if name in COMMANDS), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # `kaizen --help` must not load pydantic
     from kaizen.core.answer import Answer
     from kaizen.core.context import Partial, Program
     from kaizen.core.params import Params
-    from kaizen.core.protocols import Cache, Embedder, Suspended
+    from kaizen.core.protocols import Cache, Suspended
     from kaizen.core.scope import Scope
     from kaizen.govern.keys import Keys
     from kaizen.ledger.ledger import Ledger
@@ -110,6 +110,29 @@ def _no_keys() -> tuple[Keys, Scope]:
 
 
 @dataclass(frozen=True, slots=True)
+class Trained:
+    """A router that was trained.
+
+    Args:
+        rows, left_out: rows of the file that were used, and those without a prompt or an answer of every model.
+        text: the column of the prompts.
+        models, traits: the columns of right and wrong, and of what else was used.
+        curve: dial, mean cost and share of right answers, measured on prompts the router had not seen.
+    """
+
+    rows: int
+    left_out: int
+    text: str
+    models: tuple[str, ...]
+    traits: tuple[str, ...]
+    curve: tuple[tuple[float, float, float], ...]
+
+
+async def _no_training(file: Path, target: Path, text: str | None, models: Sequence[str] | None) -> Trained:
+    raise NotImplementedError("nothing here trains")
+
+
+@dataclass(frozen=True, slots=True)
 class Doors:
     """The ways out of this room.
 
@@ -119,7 +142,7 @@ class Doors:
         pull: bring a model's weights, telling each step; the path where they lie.
         serve: serve the gateway until told to end; the exit code.
         keys: the keys, and whose they are where nothing else is said.
-        embedder: the embedded embedder, None where it is not installed.
+        train: train a router from a file into another; the columns of prompts and of models may be named.
     """
 
     app: Callable[[], Runs]
@@ -127,4 +150,4 @@ class Doors:
     pull: Callable[[str, Callable[[str], None]], Awaitable[Path]]
     serve: Callable[[Serving], int] = _closed
     keys: Callable[[], tuple[Keys, Scope]] = _no_keys
-    embedder: Callable[[], Embedder | None] = lambda: None
+    train: Callable[[Path, Path, str | None, Sequence[str] | None], Coroutine[Any, Any, Trained]] = _no_training

@@ -285,7 +285,7 @@ async def test_generation_stops_where_nobody_waits(weights: Path) -> None:
     await asyncio.sleep(0.2)
     reading.cancel()
     await asyncio.wait([reading])
-    assert await until_idle() < 2
+    assert await until_idle() < 6  # a whole answer would take some 15 s
 
 
 def test_a_loop_that_is_closed_under_a_call(weights: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from kaizen.app import App, build
+from kaizen.app.routes import train
 from kaizen.core.request import Request
 from kaizen.serve import command_line
 from kaizen.serve.doors import Doors, ModelInfo
@@ -72,7 +73,7 @@ class Project:
     def kaizen(self, *argv: str) -> int:
         """Run the command line; what it wrote is in ``stdout`` and ``stderr``."""
         forget(self.folder)
-        code = command_line.main(argv, Doors(self.app, lambda: self.models, self.pull))
+        code = command_line.main(argv, Doors(self.app, lambda: self.models, self.pull, train=train))
         self.stdout, self.stderr = self._capsys.readouterr()
         return code
 

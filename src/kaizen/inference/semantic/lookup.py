@@ -115,11 +115,14 @@ class Questions:
 
     async def question(self, request: Request, text: str) -> Question:
         """The question of a request."""
-        points = await self.embedder.embed(request.scope, [text, _reading(text).gist])
+        asked = _reading(text)
+        points = await self.embedder.embed(request.scope, [text, asked.gist])
         size = 4 * points.dim
         gist = np.frombuffer(points.data[size:], "<f4").astype(np.float64)
         tags = "\n".join(sorted(request.options.tags))
-        space = _digest(points.model, space_key(request), tags)
+        # What the gate wants equal parts the spaces as well: else the nearest of "invoice 17" are all other invoices.
+        equal = (*asked.numbers, "", *sorted(asked.marks), str(asked.negations), asked.script, str(asked.english))
+        space = _digest(points.model, space_key(request), tags, *equal)
         task = request.options.task or ANY_TASK
         return Question(text, space, _answer_key(space, text), task, points.data[:size], gist)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from kaizen.core.errors import ConfigError, Conflict
+from kaizen.core.errors import Conflict
 from kaizen.serve.arguments import Command, Parser, say
 from kaizen.serve.commands.tables import json_text, write_table
 from kaizen.serve.doors import Doors
@@ -26,25 +27,17 @@ def _arguments(parser: Parser) -> None:
 
 
 def _train(args: argparse.Namespace, doors: Doors) -> int:
-    try:
-        from kaizen.inference.route.rows import train_file
-    except ImportError:
-        raise ConfigError('training needs one more package: pip install "kaizen-engine[semantic]"') from None
     if args.output.exists():
         raise Conflict(f"{args.output} is there already, and nothing is overwritten")
     if not args.json:
         say("training: some seconds for each thousand rows")
-    work = train_file(args.file, args.output, text=args.text, models=args.models, embedder=doors.embedder())
-    table, router = asyncio.run(work)
-    curve = [{"dial": point.dial, "cost": point.cost, "right": point.right} for point in router.curve]
+    trained = asyncio.run(doors.train(args.file, args.output, args.text, args.models))
     if args.json:
-        told = {"output": str(args.output), "rows": len(table.examples), "left_out": table.left_out}
-        told |= {"text": table.text, "models": table.models, "traits": table.traits, "curve": curve}
-        sys.stdout.write(f"{json_text(told)}\n")
+        sys.stdout.write(f"{json_text({'output': str(args.output), **asdict(trained)})}\n")
         return OK
-    say(f"{len(table.examples):,} rows; prompts in {table.text!r}, models {', '.join(table.models)}")
+    say(f"{trained.rows:,} rows; prompts in {trained.text!r}, models {', '.join(trained.models)}")
     say(f"{args.output} is written; use it: router = {json_text(str(args.output))} under [inference.route]")
-    write_table(_COLUMNS, [tuple(f"{value:.3f}" for value in one.values()) for one in curve], numbers=_COLUMNS)
+    write_table(_COLUMNS, [tuple(f"{value:.3f}" for value in point) for point in trained.curve], numbers=_COLUMNS)
     return OK
 
 

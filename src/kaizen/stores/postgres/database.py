@@ -60,7 +60,13 @@ FAILURES: Final = (
     ValueError,
 )
 # With these the connection is gone, and nobody knows whether the statement was done.
-LOST: Final = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError, TimeoutError)
+LOST: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what it says of a connection that was cut in the middle of a message
+    OSError,
+    TimeoutError,
+)
 PREPARING: Final = 0x6B61697A656E  # whoever holds this advisory lock makes the tables
 _CONNECTIONS: Final = 8
 

@@ -27,8 +27,8 @@ def test_a_router_is_trained_and_written_once(project: Project) -> None:
     assert (told["rows"], told["left_out"], told["text"]) == (160, 0, "prompt")
     assert told["models"] == ["up/small", "up/large"]
     cheapest, best = told["curve"][0], told["curve"][-1]
-    assert cheapest["cost"] < best["cost"]
-    assert cheapest["right"] < best["right"]
+    assert cheapest[1] < best[1]  # the cost
+    assert cheapest[2] < best[2]  # the share of right answers
     assert set(Router.load(out).models) == {"up/small", "up/large"}
     assert project.kaizen("route", "train", str(rows(project)), "--output", str(out)) == 7
     assert "nothing is overwritten" in project.stderr
