@@ -32,7 +32,7 @@ def with_failover(layers: Layers, settings: Settings, prices: PriceTable) -> Lay
         return replace(layers, health=health)
     chains = {str(ref): refs for ref, refs in own.fallbacks.items()}
     _check(chains, settings)
-    fallbacks = Fallbacks(chains, dict(_contexts(settings)), own.patience)
+    fallbacks = Fallbacks(chains, dict(_contexts(settings)) if chains else {}, own.patience)
     ceiling = Ceiling(prices, {ref: model.max_output_tokens for ref, model in settings.models.items()})
 
     def bound(request: Request) -> float | None:
@@ -42,7 +42,7 @@ def with_failover(layers: Layers, settings: Settings, prices: PriceTable) -> Lay
         layers,
         health=health,
         hedge=partial(Hedge, health=health, prices=prices, second=fallbacks.after, always=own.hedge),
-        failover=partial(Failover, fallbacks=fallbacks, bound=bound),
+        failover=partial(Failover, fallbacks=fallbacks, bound=bound) if chains else None,  # nobody to turn to
         patience=fallbacks.wait_for,
         candidates=fallbacks.candidates,
     )

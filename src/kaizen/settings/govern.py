@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
-from kaizen.settings.values import Name, Positive, RootedPath, Seconds, Table
+from kaizen.settings.values import Name, Positive, RootedPath, Seconds, Table, shared
 
 BudgetUsd: TypeAlias = Annotated[float, Field(ge=0, le=9_000_000, allow_inf_nan=False)]
 Text: TypeAlias = Annotated[str, Field(min_length=1)]
@@ -74,4 +74,4 @@ class AuthSettings(Table):
     """How credentials are checked."""
 
     recheck: Annotated[float, Field(gt=0, le=60)] = 1.0
-    jwt: JwtSettings = JwtSettings()
+    jwt: JwtSettings = shared(JwtSettings())

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from kaizen.settings.values import Dollars, Name, Positive, Ref, RootedPath, Seconds, Share, Table
+from kaizen.settings.values import Dollars, Name, Positive, Ref, RootedPath, Seconds, Share, Table, shared
 
 
 class MeterSettings(Table):
@@ -117,10 +117,10 @@ class InferenceSettings(Table):
     backoff: Seconds = 0.5
     backoff_max: Seconds = 8.0
     retry_after_max: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60.0
-    meter: MeterSettings = MeterSettings()
-    exact: ExactSettings = ExactSettings()
-    semantic: SemanticSettings = SemanticSettings()
-    compress: CompressSettings = CompressSettings()
-    route: RouteSettings = RouteSettings()
-    batch: BatchSettings = BatchSettings()
-    failover: FailoverSettings = FailoverSettings()
+    meter: MeterSettings = shared(MeterSettings())
+    exact: ExactSettings = shared(ExactSettings())
+    semantic: SemanticSettings = shared(SemanticSettings())
+    compress: CompressSettings = shared(CompressSettings())
+    route: RouteSettings = shared(RouteSettings())
+    batch: BatchSettings = shared(BatchSettings())
+    failover: FailoverSettings = shared(FailoverSettings())

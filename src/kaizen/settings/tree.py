@@ -13,7 +13,7 @@ from kaizen.core.protocols import Provider
 from kaizen.settings.govern import AuthSettings, LimitSettings
 from kaizen.settings.layers import InferenceSettings
 from kaizen.settings.server import ServerSettings, StorageSettings, TelemetrySettings
-from kaizen.settings.values import Address, Dollars, Name, Positive, Ref, RootedPath, Seconds, Share, Table
+from kaizen.settings.values import Address, Dollars, Name, Positive, Ref, RootedPath, Seconds, Share, Table, shared
 
 
 class _Remote(Table):
@@ -152,15 +152,15 @@ class Settings(Table):
     )
     models: Mapping[Ref, ModelSettings] = Field(default_factory=dict)
     aliases: Mapping[Name, Ref] = Field(default_factory=dict)
-    inference: InferenceSettings = InferenceSettings()
-    server: ServerSettings = ServerSettings()
-    storage: StorageSettings = StorageSettings()
-    telemetry: TelemetrySettings = TelemetrySettings()
-    auth: AuthSettings = AuthSettings()
-    limits: LimitSettings = LimitSettings()
-    defaults: DefaultSettings = DefaultSettings()
-    ledger: LedgerSettings = LedgerSettings()
-    log: LogSettings = LogSettings()
+    inference: InferenceSettings = shared(InferenceSettings())
+    server: ServerSettings = shared(ServerSettings())
+    storage: StorageSettings = shared(StorageSettings())
+    telemetry: TelemetrySettings = shared(TelemetrySettings())
+    auth: AuthSettings = shared(AuthSettings())
+    limits: LimitSettings = shared(LimitSettings())
+    defaults: DefaultSettings = shared(DefaultSettings())
+    ledger: LedgerSettings = shared(LedgerSettings())
+    log: LogSettings = shared(LogSettings())
 
     _root: Path = PrivateAttr(default=Path())
     _custom: Mapping[str, Provider] = PrivateAttr(default_factory=dict[str, Provider])

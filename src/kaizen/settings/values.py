@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias, cast
+from typing import Annotated, Any, Final, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo
 
 NAME: Final = r"^[A-Za-z0-9_.-]+$"
+
+T = TypeVar("T", bound=BaseModel)
 
 
 def _rooted(path: Path, info: ValidationInfo) -> Path:
@@ -49,3 +51,8 @@ class Table(BaseModel):
 
     # hide_input: an error that escapes us must not show what may be a key
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, protected_namespaces=())
+
+
+def shared(table: T) -> T:
+    """A table as the default of a field. It is frozen, so that one instance does for all: pydantic would copy it."""
+    return Field(default_factory=lambda: table)
