@@ -18,7 +18,7 @@ class Text:
     """
 
     text: str
-    mark: Mark | None = field(default=None, repr=False)
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Media:
     url: str | None = None
     name: str | None = None
     detail: Detail | None = field(default=None, repr=False)
-    mark: Mark | None = field(default=None, repr=False)
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True, slots=True)

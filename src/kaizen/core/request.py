@@ -31,7 +31,7 @@ class ToolSpec:
     description: str
     schema: JsonSchema
     strict: bool | None = None
-    mark: Mark | None = field(default=None, repr=False)
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True, slots=True)

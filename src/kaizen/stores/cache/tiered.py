@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from asyncio import AbstractEventLoop
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final, Protocol
 
 from kaizen.core.errors import StoreError
@@ -57,7 +60,10 @@ class TieredCache:
 
     def __init__(self, front: MemoryCache, shared: Shared, *, sole: bool = False) -> None:
         self._front, self._shared, self._sole = front, shared, sole
-        self._behind: list[Entry] = []
+        # What waits to be written by the one loop that writes behind; what other loops bring is written at once.
+        self._behind: dict[tuple[Scope, str], Entry] = {}
+        self._loop: AbstractEventLoop | None = None
+        self._turn = asyncio.Lock()
         self._writing: asyncio.Task[None] | None = None
 
     async def get(self, scope: Scope, key: str, /) -> bytes | None:
@@ -68,9 +74,16 @@ class TieredCache:
             return value
         found = await self._shared.find(scope, key)
         if found is None:
-            return None
+            return await self._awaiting(scope, key)
         self._front.keep(scope, place, found[0], ttl=found[1])
         return found[0]
+
+    async def _awaiting(self, scope: Scope, key: str) -> bytes | None:
+        """What waits to be written, if it is still good: memory may have dropped it, or hold it under another number."""
+        entry = self._behind.get((scope, key))
+        if entry is None or (entry.until is not None and entry.until <= time.time()):
+            return None
+        return entry.value if entry.since in (None, await self._shared.epoch(scope)) else None
 
     async def epoch(self, scope: Scope, /) -> int:
         """The shared tier's."""
@@ -88,14 +101,24 @@ class TieredCache:
         since: int | None = None,
     ) -> None:
         """Keep it in the shared tier. Many answers are never asked again: it comes to memory when it is."""
-        if not self._sole or (since is not None and since != await self._shared.epoch(scope)):
+        if not self._defers() or (since is not None and since != await self._shared.epoch(scope)):
             # after an invalidation only the shared tier can tell whether it was of one of these tags
             await self._shared.put(scope, key, value, ttl=ttl, tags=tags, since=since)
             return
         self._front.keep(scope, f"{await self._shared.generation(scope)} {key}", value, ttl=ttl)
-        self._behind.append(self._shared.entry(scope, key, value, ttl, tags, since))
+        self._behind.pop((scope, key), None)
+        self._behind[scope, key] = self._shared.entry(scope, key, value, ttl, tags, since)
         if self._writing is None or self._writing.done():
             self._writing = asyncio.get_running_loop().create_task(self._write_later())
+
+    def _defers(self) -> bool:
+        """Whether this loop writes behind: the first that asks, until it is closed."""
+        if not self._sole:
+            return False
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop and (self._loop is None or self._loop.is_closed()):
+            self._loop, self._turn, self._writing = loop, asyncio.Lock(), None
+        return self._loop is loop
 
     async def _write_later(self) -> None:
         await asyncio.sleep(_BEHIND_S)
@@ -103,28 +126,35 @@ class TieredCache:
 
     async def _write_behind(self) -> None:
         """Write what waits: some at a time, so that the loop turns in between."""
-        while self._behind:
-            waiting, self._behind = self._behind[:_AT_ONCE], self._behind[_AT_ONCE:]
-            try:
-                await self._shared.put_all(waiting)
-            except StoreError as error:
-                _logger.warning("answers are kept in memory alone: %s", error)
-            await asyncio.sleep(0)
+        async with self._turn:
+            while self._behind:
+                waiting = dict(islice(self._behind.items(), _AT_ONCE))
+                try:
+                    await self._shared.put_all(list(waiting.values()))
+                except StoreError as error:
+                    _logger.warning("answers are kept in memory alone: %s", error)
+                for place, entry in waiting.items():
+                    if self._behind.get(place) is entry:  # else it was replaced meanwhile
+                        del self._behind[place]
+                await asyncio.sleep(0)
 
     async def invalidate(self, scope: Scope, tags: Sequence[str] | None = None, /) -> int:
         """Drop what carries any of the tags; how many there were."""
-        await self._write_behind()  # what waits would else be written after it
+        if self._defers():
+            await self._write_behind()  # what waits would else be written after it
         return await self._shared.invalidate(scope, tags)
 
     async def size(self, scope: Scope, /) -> CacheSize:
         """What the shared tier holds of a scope."""
-        await self._write_behind()
+        if self._defers():
+            await self._write_behind()
         return await self._shared.size(scope)
 
     async def close(self) -> None:
         """Write what waits, and let go of both."""
-        if self._writing is not None:
-            self._writing.cancel()
-        await self._write_behind()
+        if self._defers():
+            if self._writing is not None:
+                self._writing.cancel()
+            await self._write_behind()
         await self._front.close()
         await self._shared.close()
