@@ -79,7 +79,7 @@ class TieredCache:
         return found[0]
 
     async def _awaiting(self, scope: Scope, key: str) -> bytes | None:
-        """What waits to be written, if it is still good; memory may have dropped it, or have it under another number."""
+        """What waits to be written, if it is still good: memory may have dropped it, or has it under another number."""
         entry = self._behind.get((scope, key))
         if entry is None or (entry.until is not None and entry.until <= time.time()):
             return None
