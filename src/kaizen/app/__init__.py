@@ -14,6 +14,7 @@ from typing import Any
 
 from kaizen.app.adapters import capabilities, default_params, endpoint_of, make_adapter, own_prices, same
 from kaizen.app.layers import make_layers, retries
+from kaizen.app.learn.embedder import LocalEmbedder
 from kaizen.app.routes import with_route
 from kaizen.app.storage import forget_cache, ledger_file, make_cache, make_store, process_cache
 from kaizen.app.telemetry import make_exporter
@@ -251,6 +252,7 @@ def build(
         ceiling=ceiling,
         cache=cache,
         scored=health.score,
+        embedder=LocalEmbedder(),
     )
     return App(settings, onion, ledger, runner, cache=cache, health=health)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from kaizen.core.ids import digest
 
@@ -32,3 +33,62 @@ class Artifact:
     def ref(self) -> str:
         """``kind/name@version``."""
         return f"{self.kind}/{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """An artifact as the registry holds it.
+
+    Args:
+        number: 1 for the first of its kind and name, then upwards; never used again.
+        artifact: what it is.
+        author: who made it, such as ``human:ada``, ``optimizer:instructions`` or ``import``.
+        reason: why, in their words.
+        at: Unix seconds.
+    """
+
+    number: int
+    artifact: Artifact
+    author: str
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """What a label shows to a share of the subjects.
+
+    Args:
+        version: content address of an artifact, or ``base`` for the params in the code.
+        weight: its share; the weights of a label's arms sum to 1.
+    """
+
+    version: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A label's move: from here on ``kind/name@label`` means these arms. Moves are only ever added.
+
+    Args:
+        id: time-ordered.
+        kind, name, label: what moves; ``prod``, ``canary``.
+        arms: one, or several with weights while an experiment runs.
+        actor: who moved it.
+        reason: why, with the numbers that spoke for it.
+        at: Unix seconds.
+    """
+
+    id: str
+    kind: str
+    name: str
+    label: str
+    arms: tuple[Arm, ...]
+    actor: str
+    reason: str
+    at: float
+
+
+BASE: Final = "base"
+"""The version that is the code itself: always there, never kept."""

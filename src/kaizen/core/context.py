@@ -20,6 +20,7 @@ from kaizen.core.request import (
     NO_OPTIONS,
     Chunk,
     Decoding,
+    Embeddings,
     Options,
     OutputSchema,
     Reply,
@@ -88,6 +89,10 @@ class Runtime(Protocol):
         self, ctx: Context, key: str, value: bytes, tags: Sequence[str], ttl: float | None, since: int | None, /
     ) -> None:
         """See ``Context.keep``."""
+        ...
+
+    async def embed(self, ctx: Context, texts: Sequence[str], /) -> Embeddings:
+        """See ``Context.embed``."""
         ...
 
 
@@ -252,6 +257,8 @@ class Run:
         replay: earlier records of this run by step, when it is resumed.
         lone: whether it is a single model call outside any program. Its (first) record has the run's id, so that
             whoever answers a stream can name the record before the stream ends.
+        subject: whom the run is for: all runs of one subject get the same arm of an experiment. Empty takes the
+            principal, else the run stands for itself.
     """
 
     runtime: Runtime
@@ -264,6 +271,7 @@ class Run:
     overrides: Mapping[str, Params] | None = None
     replay: Mapping[str, Record] | None = None
     lone: bool = False
+    subject: str = ""
 
 
 class Context:
@@ -381,6 +389,16 @@ class Context:
     def depends_on(self, *tags: str) -> None:
         """This call's answer depends on these, such as ``document:7f``; so do the answers of the calls above it."""
         self.tally.tags |= frozenset(tags)
+
+    # -- likeness ---------------------------------------------------------------------------------
+
+    def embed(self, texts: Sequence[str]) -> Awaitable[Embeddings]:
+        """A point for each text: what means the same lies near.
+
+        Raises:
+            ConfigError: where the process has no embedder.
+        """
+        return self.run.runtime.embed(self, texts)
 
     # -- what a program reads ---------------------------------------------------------------------
 

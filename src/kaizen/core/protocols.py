@@ -8,17 +8,18 @@ reached by forgetting an argument. Each seam that has adapters has a conformance
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from kaizen.core.artifact import Artifact
+from kaizen.core.artifact import Artifact, Move, Version
 from kaizen.core.context import Context, Program, Runtime
 from kaizen.core.record import Payload, Record, RecordQuery
-from kaizen.core.request import Chunk, Reply, Request, Usage
+from kaizen.core.request import Chunk, Embeddings, Reply, Request
 from kaizen.core.scope import Scope
 
 __all__ = [
     "Allow",
+    "Archive",
     "Ask",
     "Cache",
     "CacheSize",
@@ -92,6 +93,38 @@ class Store(Protocol):
         ...
 
 
+class Archive(Protocol):
+    """Where versions and labels lie: both are only ever added to."""
+
+    async def put(self, scope: Scope, artifact: Artifact, /, *, author: str, reason: str, at: float) -> Version:
+        """Keep an artifact under the next number of its kind and name; one that is there already stays as it is."""
+        ...
+
+    async def versions(self, scope: Scope, kind: str, name: str, /) -> Sequence[Version]:
+        """All of one kind and name, by number."""
+        ...
+
+    async def names(self, scope: Scope, kind: str | None = None, /) -> Sequence[tuple[str, str]]:
+        """Which kinds and names there are, in order."""
+        ...
+
+    async def move(self, scope: Scope, move: Move, /) -> None:
+        """Keep a move; when this returns, every user of the archive sees it."""
+        ...
+
+    async def moves(self, scope: Scope, kind: str | None = None, name: str | None = None, /) -> Sequence[Move]:
+        """The moves of every label, oldest first."""
+        ...
+
+    async def state(self, scope: Scope, /) -> int:
+        """A count that grows with each version and each move in the scope: cheap, so that readers can poll it."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is in the air and let go."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class CacheSize:
     """How full a cache is for one scope."""
@@ -140,23 +173,6 @@ class Cache(Protocol):
     async def close(self) -> None:
         """Finish what is in the air and let go."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Embeddings:
-    """Texts as points: what means the same lies near.
-
-    Args:
-        model: ref of the model that made them; points of two models can't be compared.
-        dim: numbers a point has.
-        data: float32, little endian, one point after another, each of length 1.
-        usage: tokens read.
-    """
-
-    model: str
-    dim: int
-    data: bytes
-    usage: Usage = field(default_factory=Usage)
 
 
 class Embedder(Protocol):

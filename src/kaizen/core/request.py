@@ -187,6 +187,23 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Texts as points: what means the same lies near.
+
+    Args:
+        model: ref of the model that made them; points of two models can't be compared.
+        dim: numbers a point has.
+        data: float32, little endian, one point after another, each of length 1.
+        usage: tokens read.
+    """
+
+    model: str
+    dim: int
+    data: bytes
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
 class TokenLogprob:
     """A written token, its natural-log probability, and the likeliest alternatives (itself included)."""
 

@@ -16,6 +16,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from kaizen.core.answer import Answer
 from kaizen.core.context import EVERY, Context, Kept, Program, Run, Through
 from kaizen.core.errors import (
+    ConfigError,
     Conflict,
     Denied,
     InvalidInput,
@@ -25,9 +26,9 @@ from kaizen.core.errors import (
 )
 from kaizen.core.ids import new_id
 from kaizen.core.params import Params
-from kaizen.core.protocols import Allow, Ask, Cache, Deny, Lease, Need, Policy, Provider, Suspended
+from kaizen.core.protocols import Allow, Ask, Cache, Deny, Embedder, Lease, Need, Policy, Provider, Suspended
 from kaizen.core.record import Payload, Record
-from kaizen.core.request import Chunk, Reply, Request
+from kaizen.core.request import Chunk, Embeddings, Reply, Request
 from kaizen.core.scope import Scope
 from kaizen.core.spec import Spec, dump
 from kaizen.ledger.ledger import Ledger
@@ -61,6 +62,7 @@ class Runner:
         ceiling: what a request may use at most, for the policy; it may set bounds that the request left open.
         cache: where steps keep their answers.
         scored: told the model, the metric and the value of each score about a model's answer.
+        embedder: makes points of texts for programs that compare them.
     """
 
     def __init__(
@@ -73,10 +75,11 @@ class Runner:
         ceiling: Callable[[Request], tuple[Request, Need]] | None = None,
         cache: Cache | None = None,
         scored: Callable[[str, str, float], None] | None = None,
+        embedder: Embedder | None = None,
     ) -> None:
         self._provider, self._ledger, self._policy = provider, ledger, policy
         self._ceiling = ceiling or _uncounted
-        self._cache, self._scored = cache, scored
+        self._cache, self._scored, self._embedder = cache, scored, embedder
         self._defaults = defaults
         # by identity: Params hold mappings and can't be hashed
         self._resolved: dict[tuple[str, int, int, int], tuple[list[Params], Params, str]] = {}
@@ -362,6 +365,14 @@ class Runner:
                 await self._cache.put(ctx.scope, f"step:{key}", value, ttl=ttl, tags=tags, since=since)
             except StoreError as error:
                 _logger.warning("the step cache can't be written: %s", error)
+
+    # -- Runtime: likeness ------------------------------------------------------------------------
+
+    async def embed(self, ctx: Context, texts: Sequence[str]) -> Embeddings:
+        """A point for each text."""
+        if self._embedder is None:
+            raise ConfigError("comparing texts needs an embedder: pip install 'kaizen-engine[semantic]'")
+        return await self._embedder.embed(ctx.scope, texts)
 
     # -- Runtime: params --------------------------------------------------------------------------
 
