@@ -42,11 +42,12 @@ def load_key(home: Path) -> bytes:
 def _make(path: Path) -> None:
     draft = path.with_name(f".{_NAME}.{secrets.token_hex(8)}")
     try:
-        draft.touch(mode=0o600, exist_ok=False)
-        with draft.open("wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
+        file = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        try:
+            os.write(file, secrets.token_bytes(KEY_BYTES))
+            os.fsync(file)
+        finally:
+            os.close(file)
         with suppress(FileExistsError):  # another process was first; its key is the key
             path.hardlink_to(draft)
     finally:
