@@ -32,6 +32,7 @@ from typing import Any
 
 import lab
 import numpy as np
+from shares import bootstrap, random_share
 
 from kaizen import Context, program
 from kaizen.app import App, build
@@ -45,9 +46,7 @@ from kaizen.inference.route.rows import with_points
 from kaizen.inference.route.training import (
     Example,
     Training,
-    bootstrap,
     predictions,
-    random_share,
     share_needed,
 )
 from kaizen.providers.embed.wordllama import WordLlamaEmbedder

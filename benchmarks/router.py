@@ -22,16 +22,15 @@ from typing import Any
 
 import lab
 import numpy as np
+from shares import bootstrap, random_share
 
 from kaizen.core.errors import KaizenError
 from kaizen.inference.route.rows import read, with_points
 from kaizen.inference.route.training import (
     Example,
     Training,
-    bootstrap,
     folds,
     predictions,
-    random_share,
     share_needed,
     train,
 )

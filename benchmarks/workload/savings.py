@@ -193,6 +193,7 @@ def report(
             "tokens_in": sum(counts.get(f"{model} in", 0) for model in PRICES),
             "tokens_out": sum(counts.get(f"{model} out", 0) for model in PRICES),
             "usd": round(usd, 4),
+            "unknown": counts.get("unknown", 0),  # questions that came in other words than were sent
         },
         "right": statistics.fmean(correct),
         "right_by_kind": by_kind,
@@ -252,7 +253,20 @@ def main() -> None:
             "calls": dict(items),
             "runs": runs,
         }
+        together = next((run for run in runs if run["name"] == "all"), None)
+        if together is not None and together["matched"] and not args.only:
+            told["readme"] = [headline(together)]
         args.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+def headline(run: dict) -> dict:
+    quality = run["quality"]
+    return {
+        "what": "dollars saved by exact, semantic, compress and route together on mixed traffic with repeats",
+        "measured": f"{run['saved']:.0%}",
+        "against": "the strong model for every call; right answers "
+        f"{100 * quality['difference']:+.1f} points ({100 * quality['low']:+.1f} .. {100 * quality['high']:+.1f})",
+    }
 
 
 def show(run: dict) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kaizen.app import App
 from kaizen.app.adapters import own_prices, transport_of
+from kaizen.app.layers import retries
+from kaizen.core.errors import ProviderError
 from kaizen.core.protocols import Policy
+from kaizen.inference.retry import pause
 from kaizen.programs.forward import Answering, Forwarding, Posted
 from kaizen.serve.http.backend import Backend
 from kaizen.serve.http.gateway import Gateway, Route
@@ -17,7 +21,7 @@ from kaizen.serve.http.through.passing import ROUTES, PassThrough
 from kaizen.settings import OpenAISettings, Settings
 
 if TYPE_CHECKING:
-    from kaizen.providers.http import HttpTransport
+    from kaizen.providers.http import HttpAnswer, HttpTransport
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +32,28 @@ class _Asked:
     deadline: float | None
 
 
+class _Counted:
+    """An answer, and how often its provider was asked for it."""
+
+    def __init__(self, answer: HttpAnswer, attempts: int) -> None:
+        self._answer, self.attempts = answer, attempts
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._answer.headers
+
+    async def read(self) -> bytes:
+        return await self._answer.read()
+
+    async def pieces(self) -> bytes | None:
+        return await self._answer.pieces()
+
+
 class Forward:
-    """Posts calls to providers of kind ``openai``, each over connections of its own; nothing is sent twice.
+    """Posts calls to providers of kind ``openai``, each over connections of its own.
+
+    What fails before any of it was sent is sent again, as often and as patiently as ``[inference]`` says, and so is a
+    call whose answer comes of the request alone. No other is sent twice: an image would be made, and billed, twice.
 
     Args:
         settings: the providers.
@@ -38,6 +62,7 @@ class Forward:
     def __init__(self, settings: Settings) -> None:
         self._providers = {name: one for name, one in settings.providers.items() if isinstance(one, OpenAISettings)}
         self._lines: dict[str, HttpTransport] = {}
+        self._retries = retries(settings)
 
     def takes(self, ref: str) -> bool:
         """Whether a ref's provider is one of them."""
@@ -50,13 +75,31 @@ class Forward:
         Raises:
             ProviderError: there is no answer, or one of another status than 200.
         """
-        line = self._line(posted.ref.partition("/")[0])
-        asked = _Asked(posted.ref, deadline)
+        async with AsyncExitStack() as stack:
+            attempt = 1
+            while (answer := await self._opened(stack, posted, deadline, attempt)) is None:
+                attempt += 1
+            yield _Counted(answer, attempt)
+
+    async def _opened(
+        self, stack: AsyncExitStack, posted: Posted, deadline: float | None, attempt: int
+    ) -> HttpAnswer | None:
+        """The answer, open until the stack closes; None where it is to be asked for again, after the wait for it."""
+        line, asked = self._line(posted.ref.partition("/")[0]), _Asked(posted.ref, deadline)
         call = line.open(posted.path, posted.body, asked, stream=posted.stream, content_type=posted.content_type)
-        async with call as answer:
-            if answer.status != 200:
-                raise line.origin.answered(posted.ref, answer.status, answer.headers, await answer.read())
-            yield answer
+        try:
+            async with AsyncExitStack() as trying:
+                answer = await trying.enter_async_context(call)
+                if answer.status != 200:
+                    raise line.origin.answered(posted.ref, answer.status, answer.headers, await answer.read())
+                stack.push_async_exit(trying.pop_all())
+                return answer
+        except ProviderError as error:
+            wait = pause(error, attempt, self._retries, deadline)
+            if call.sent and not posted.repeatable:
+                raise
+        await asyncio.sleep(wait)
+        return None
 
     def _line(self, name: str) -> HttpTransport:
         line = self._lines.get(name)

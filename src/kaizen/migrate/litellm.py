@@ -106,6 +106,7 @@ def _model(tree: _Tree, entry: Mapping[str, Any], where: str) -> None:
     for key, ours in _PRICES.items():
         if isinstance(usd := prices.get(key), int | float):
             tree.models.setdefault(ref, {})[ours] = round(usd * _MTOK, 9)
+    _whole_price(tree, name, ref)
     for key, ours in _LIMITS.items():
         if isinstance(tokens := prices.get(key), int):
             tree.models.setdefault(ref, {})[ours] = tokens
@@ -121,6 +122,17 @@ def _model(tree: _Tree, entry: Mapping[str, Any], where: str) -> None:
     elif (first := tree.aliases[name]) != ref:
         tree.fallbacks.setdefault(first, []).append(ref)
         tree.note(f"{name} has several deployments: the first is asked, the others when it fails; they share no load")
+
+
+def _whole_price(tree: _Tree, name: str, ref: str) -> None:
+    """A price here has both sides; LiteLLM takes one that is not named for nothing."""
+    known = tree.models.get(ref, {})
+    sides = [ours for ours in ("input_usd_per_mtok", "output_usd_per_mtok") if ours not in known]
+    if not any(ours in known for ours in _PRICES.values()):
+        return
+    for ours in sides:
+        known[ours] = 0.0
+        tree.note(f"{name}: its price names no {ours.partition('_')[0]} tokens: they are taken to cost nothing")
 
 
 def _ref(tree: _Tree, name: str, model: str, params: Mapping[str, Any]) -> str:

@@ -81,6 +81,13 @@ async def test_the_last_models_failure_is_the_callers() -> None:
         await Cascade(inner, ("a/cheap", "b/strong"), Sureness(), PRICES).complete(ASKED)
 
 
+async def test_a_failure_after_an_answer_says_that_something_was_paid() -> None:
+    inner = ScriptedProvider(lambda asked: reply("a/cheap", 0.2) if asked.model == "a/cheap" else Unavailable("down"))
+    with pytest.raises(Unavailable) as caught:
+        await Cascade(inner, ("a/cheap", "b/strong"), Sureness(), PRICES).complete(ASKED)
+    assert caught.value.detail["billed"] is True
+
+
 async def test_log_probabilities_that_were_asked_for_are_given() -> None:
     made, inner = cascade(reply("a/cheap", 0.2))
     await made.complete(replace(ASKED, top_logprobs=3))

@@ -68,6 +68,30 @@ def test_the_dearest_candidate_s_price_counts_and_an_unknown_one_is_no_price() -
     assert need.usd is None
 
 
+def test_a_call_that_may_be_compared_with_a_second_one_counts_twice() -> None:
+    decoding = Decoding(max_tokens=10)
+    _, once = bound(asking(Text("x"), decoding=decoding))
+    _, twice = bound(asking(Text("x"), decoding=decoding), compared=True)
+    assert (twice.tokens, twice.usd) == (2 * once.tokens, pytest.approx(2 * (once.usd or 0)))
+    hedged = asking(Text("x"), decoding=decoding, options=Options(hedge=True))
+    assert bound(hedged, compared=True)[1].tokens == 4 * once.tokens
+    for alone in (Options(compress=False), Options(cost_budget_usd=1.0), Options(latency_budget_ms=500)):
+        assert bound(asking(Text("x"), decoding=decoding, options=alone), compared=True)[1] == once
+
+
+def test_a_cascade_may_ask_all_of_its_models() -> None:
+    decoding = Decoding(max_tokens=1000)
+    request = asking(Text("x" * 968), decoding=decoding)
+    both = ("mine/small", "mine/large")
+    _, need = bound(request, candidates=lambda _: both, cascade=both)
+    assert need.usd == pytest.approx(1000 * 11e-6 + 1000 * 32e-6)
+    assert need.tokens == 2 * 2000
+    _, need = bound(request, cascade=both)  # it names its model: no cascade answers
+    assert (need.usd, need.tokens) == (pytest.approx(1000 * 1e-6 + 1000 * 2e-6), 2000)
+    _, need = bound(request, candidates=lambda _: (*both, "nobody/knows"), cascade=both)
+    assert need.usd is None
+
+
 def test_a_second_call_beside_the_first_doubles_it() -> None:
     decoding = Decoding(max_tokens=10)
     _, once = bound(asking(Text("x"), decoding=decoding))

@@ -62,7 +62,7 @@ OTHER: dict[str, Any] = {
     "detail": "high",
 }
 FREE = {
-    Request: {"stable", "deadline", "user", "options", "step"},
+    Request: {"stable", "deadline", "user", "options", "step", "allowance"},
     Options: {"exact", "refresh", "semantic", "batch", "hedge", "ttl", "tags"},
     Text: {"mark"},
     Media: {"mark"},
@@ -119,7 +119,8 @@ def test_every_field_is_in_the_key_but_those_that_can_not_change_the_answer(valu
     assert is_dataclass(value)
     free = name in FREE.get(type(value), set())
     if type(value) is Request and free:
-        other: Any = {"stable": 2, "deadline": 9.0, "user": "u", "options": Options(ttl=1.0), "step": "0.1"}[name]
+        free_values = {"stable": 2, "deadline": 9.0, "user": "u", "options": Options(ttl=1.0), "step": "0.1"}
+        other: Any = {**free_values, "allowance": object()}[name]
     elif free:
         other = {"mark": "5m", "tags": ("t",), "ttl": 3.0}.get(name, True)
     else:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from kaizen.core.errors import ProviderError
+from kaizen.core.errors import InvalidInput, NotFound, ProviderError
+from kaizen.core.message import Message
 from kaizen.core.request import Reply, Request
-from kaizen.inference.compress.compressor import Compressor
+from kaizen.inference.compress.compressor import Compressor, Level
 from kaizen.inference.compress.evidence import Agreement, Evidence, agree
 from kaizen.inference.compress.layer import task_of
 
@@ -53,6 +54,8 @@ async def calibrate(
     evidence: Evidence,
     *,
     at_once: int = 4,
+    budget: int | None = None,
+    told: Callable[[int, int], None] = lambda calls, prompts: None,
 ) -> Calibration:
     """Ask each request whole, then at each level that shortens it, and keep which answers agreed.
 
@@ -65,44 +68,66 @@ async def calibrate(
         compressor: shortens.
         evidence: where to keep the agreements.
         at_once: calls in the air.
+        budget: calls at most; None is as many as it takes.
+        told: told the calls made and the requests done, after each of those.
+
+    Raises:
+        KaizenError: a call may not be made, as where a budget is spent; what was measured by then is kept.
     """
     found = Calibration()
     rows: dict[tuple[str, str, int], Measured] = {}
     gate = asyncio.Semaphore(at_once)
+    done = 0
+
+    async def asked(request: Request) -> Reply | None:
+        if budget is not None and found.asked >= budget:
+            return None
+        found.asked += 1
+        try:
+            return await ask(request)
+        except (ProviderError, NotFound, InvalidInput):  # its model is gone, or takes no such call any more
+            found.failed += 1
+            return None
 
     async def one(request: Request) -> None:
+        nonlocal done
         async with gate:
-            await _compare(ask, request, compressor, evidence, found, rows)
+            # a whole prompt alone says nothing
+            if budget is None or found.asked + 2 <= budget:
+                await _compare(asked, request, compressor, evidence, rows)
+        done += 1
+        told(found.asked, done)
 
-    async with asyncio.TaskGroup() as group:
-        for request in requests:
-            group.create_task(one(request))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for request in requests:
+                group.create_task(one(request))
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None  # such as a spent budget: one is as good as all
     found.measured = [rows[key] for key in sorted(rows)]
     return found
 
 
 async def _compare(
-    ask: Callable[[Request], Awaitable[Reply]],
+    asked: Callable[[Request], Awaitable[Reply | None]],
     request: Request,
     compressor: Compressor,
     evidence: Evidence,
-    found: Calibration,
     rows: dict[tuple[str, str, int], Measured],
 ) -> None:
     task = task_of(request)
-    whole = await _asked(ask, request, found)
+    shorter = [(number, level, await compressor.shorten(request, level)) for number, level in _stronger(compressor)]
+    shorter = [one for one in shorter if one[2].request is not request]
+    whole = await asked(request) if shorter else None
     if whole is None:
         return
-    answers: dict[int, Reply | None] = {hash(request.messages): whole}
-    for number, level in enumerate(compressor.levels[1:], 1):
-        short = await compressor.shorten(request, level)
-        if short.request is request:
-            continue
-        key = hash(short.request.messages)
+    answers: dict[tuple[Message, ...], Reply | None] = {request.messages: whole}
+    for number, level, short in shorter:
+        key = short.request.messages
         if key not in answers:
-            answers[key] = await _asked(ask, short.request, found)
+            answers[key] = await asked(short.request)
         other = answers[key]
-        if other is None:
+        if other is None or other.model != whole.model:  # two models may differ whatever they were sent
             continue
         agreed = agree(whole, other)
         await asyncio.to_thread(evidence.add, request.scope, request.model, task, number, agreed=agreed)
@@ -112,10 +137,6 @@ async def _compare(
         row.after += other.usage.tokens_in
 
 
-async def _asked(ask: Callable[[Request], Awaitable[Reply]], request: Request, found: Calibration) -> Reply | None:
-    found.asked += 1
-    try:
-        return await ask(request)
-    except ProviderError:
-        found.failed += 1
-        return None
+def _stronger(compressor: Compressor) -> Iterator[tuple[int, Level]]:
+    """The levels above the one that loses nothing."""
+    return enumerate(compressor.levels[1:], 1)

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias, cast
 from kaizen.core.request import Reply
 from kaizen.core.scope import Scope
 from kaizen.inference.compress.words import WORD, terms
+from kaizen.ledger.intervals import wilson
 
 Key: TypeAlias = tuple[str, str, str, str, str]
 
@@ -44,14 +45,8 @@ class Agreement:
         return upper_bound(self.differed, self.compared)
 
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the share of agreeing answers (Wilson, 1927)."""
-        n = self.compared
-        if not n:
-            return 0.0, 1.0
-        z, share = 1.959964, 1 - self.differed / n
-        middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-        return max(0.0, middle - half), min(1.0, middle + half)
+        """The 95 % interval of the share of agreeing answers."""
+        return wilson(self.compared - self.differed, self.compared)
 
 
 @lru_cache(maxsize=65_536)
@@ -101,6 +96,17 @@ class Evidence:
         """The agreement at each level that there is evidence of."""
         self._refresh()
         return dict(self._known.get(_key(scope, model, task), {}))
+
+    def rows(self, scope: Scope) -> list[dict[str, Any]]:
+        """All of a scope, to be shown: model, task, level, pairs compared, those that differed, bound of the risk."""
+        self._refresh()
+        return [
+            {"model": key[3], "task": key[4], "level": level, "compared": one.compared, "differed": one.differed}
+            | {"risk": one.risk}
+            for key, levels in sorted(self._known.items())
+            if key[1:3] == (scope.tenant, scope.environment)
+            for level, one in sorted(levels.items())
+        ]
 
     def add(self, scope: Scope, model: str, task: str, level: int, *, agreed: bool) -> None:
         """Keep one comparison.

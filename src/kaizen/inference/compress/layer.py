@@ -12,10 +12,11 @@ from typing import Any, Final
 
 from pydantic_core import to_json
 
-from kaizen.core.errors import ProviderError
+from kaizen.core.errors import KaizenError, ProviderError
 from kaizen.core.message import Text, ToolCall, ToolResult
 from kaizen.core.protocols import Provider
 from kaizen.core.request import Chunk, Reply, Request, Stage, Usage
+from kaizen.inference.ceiling import may_compare
 from kaizen.inference.compress.compressor import Compressor, Shortened
 from kaizen.inference.compress.evidence import Evidence, agree
 from kaizen.inference.compress.prefix import Prefixes
@@ -135,29 +136,51 @@ class Compress:
         return number - 1 if hurried and self._compressor.levels[number].words is not None else number
 
     def _sampled(self, request: Request) -> bool:
-        """Whether to send it both ways. Who bounds a call's cost or time did not mean two of them."""
-        options = request.options
-        bounded = options.cost_budget_usd is not None or options.latency_budget_ms is not None
-        return self._risk.sample > 0 and not bounded and self._draw() < self._risk.sample
+        """Whether to send it both ways."""
+        return self._risk.sample > 0 and may_compare(request.options) and self._draw() < self._risk.sample
 
     async def _compared(self, request: Request, plan: _Plan, probe: Shortened) -> Reply:
         """The answer to the whole prompt, after the answer to the shortened one was compared with it."""
-        whole, other = await asyncio.gather(self._inner.complete(plan.request), self._tried(probe.request))
+        whole, other = await self._both(plan.request, probe.request)
         if other is None:
             return whole
-        agreed = agree(whole, other)
-        await asyncio.to_thread(self._evidence.add, request.scope, request.model, plan.task, plan.number, agreed=agreed)
-        cost = await self._cost(request.model, other.usage)
+        agreed = None
+        if whole.model == other.model:  # two models may differ whatever they were sent
+            agreed = agree(whole, other)
+            await asyncio.to_thread(
+                self._evidence.add, request.scope, request.model, plan.task, plan.number, agreed=agreed
+            )
+        paid, cost = await self._paid(whole), await self._paid(other)
         note = {**plan.note(), "sampled": True, "agreed": agreed, "strategies": list(probe.strategies)}
         note |= {"before": whole.usage.tokens_in, "after": other.usage.tokens_in}
         stage = Stage(LAYER, plan.ms, None if cost is None else -cost, note)
         return replace(
             whole,
             usage=_sum(whole.usage, other.usage),
-            cost_usd=None if whole.cost_usd is None or other.cost_usd is None else whole.cost_usd + other.cost_usd,
+            cost_usd=None if paid is None or cost is None else paid + cost,
             attempts=whole.attempts + other.attempts,
             stages=(*whole.stages, stage),
         )
+
+    async def _both(self, whole: Request, short: Request) -> tuple[Reply, Reply | None]:
+        """The answer to the whole prompt, and to the shortened one where there is one.
+
+        Raises:
+            KaizenError: of the whole one; ``detail["billed"]`` is set where the other was answered.
+        """
+        trying = asyncio.ensure_future(self._tried(short))
+        try:
+            return await self._inner.complete(whole), await trying
+        except KaizenError as error:
+            if await trying is not None:
+                error.detail = {**error.detail, "billed": True}
+            raise
+        finally:
+            trying.cancel()  # where the caller went away; else it is over
+            await asyncio.wait([trying])
+
+    async def _paid(self, reply: Reply) -> float | None:
+        return reply.cost_usd if reply.cost_usd is not None else await self._cost(reply.model, reply.usage)
 
     async def _tried(self, request: Request) -> Reply | None:
         try:

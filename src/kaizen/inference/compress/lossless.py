@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Final
+from typing import Final, cast
+
+_DECODER: Final = json.JSONDecoder()
 
 _INSIDE: Final = re.compile(r"(?<=\S)[ \t]{2,}(?=\S|$)")
 _TRAILING: Final = re.compile(r"[ \t]+(?=\r?\n)")
@@ -27,3 +30,33 @@ def minified(text: str) -> str:
     """
     body = text.rstrip()
     return _JSON.sub(lambda match: match[1] or "", body) + ("\n" if "\n" in text[len(body) :] else "")
+
+
+def json_end(text: str, begin: int) -> int:
+    """Where the lines end that a JSON object or list fills; 0 where none begins here. ``[1]`` is a mark, not a list."""
+    start = begin + len(text[begin:]) - len(text[begin:].lstrip())
+    try:
+        value, end = _DECODER.raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return 0
+    line_end = text.find("\n", end) + 1 or len(text)
+    return 0 if text[end:line_end].strip() or _is_mark(value) else line_end
+
+
+def is_json(text: str) -> bool:
+    """Whether all of a text is a JSON object or list; ``[1]`` is a mark, not a list."""
+    bare = text.strip()
+    if len(bare) < 2 or bare[0] + bare[-1] not in ("{}", "[]"):
+        return False
+    try:
+        return not _is_mark(json.loads(bare))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _is_mark(value: object) -> bool:
+    """Whether a JSON value may as well be a passage's number: ``[1]``."""
+    if not isinstance(value, list):
+        return False
+    items = cast("list[object]", value)
+    return len(items) < 2 and all(isinstance(one, int) for one in items)

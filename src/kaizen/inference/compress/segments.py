@@ -7,12 +7,12 @@ tables, lines that instruct, the question. Material is what stands under a label
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Final, Literal, TypeAlias, cast
+from typing import Final, Literal, TypeAlias
 
+from kaizen.inference.compress.lossless import is_json, json_end
 from kaizen.inference.compress.words import WORD, sentences, word_set
 
 Kind: TypeAlias = Literal["fixed", "question", "heading", "prose", "json"]
@@ -37,7 +37,6 @@ class Segment:
     passage: int = -1
 
 
-_DECODER: Final = json.JSONDecoder()
 _FENCE: Final = re.compile(r"\s{0,3}(`{3,}|~{3,})")
 _CODE: Final = re.compile(r"(?:\t| {4,})\S|\s*\||\s*(?:>>>|\$) |.*(?:[{};]|=>|\)\s*:)\s*$")
 _TAG: Final = re.compile(r"\s*<(/?)([A-Za-z][\w.-]{0,40})((?:\s[^<>\n]{0,200})?)>[ \t]*")
@@ -88,7 +87,7 @@ def segments(text: str, *, data: bool = False) -> list[Segment]:
         text: of one part of a message.
         data: whether all of it is material, as a tool's result is.
     """
-    if _json(text):
+    if is_json(text):
         return [Segment(text, "json", 0)]
     reading = _Reading("data" if data else "open")
     at = 0
@@ -97,7 +96,7 @@ def segments(text: str, *, data: bool = False) -> list[Segment]:
         if begin < reading.read_to:
             at = end
             continue
-        if line.lstrip()[:1] in ("{", "[") and not reading.verbatim and (stop := _value_end(text, begin)):
+        if line.lstrip()[:1] in ("{", "[") and not reading.verbatim and (stop := json_end(text, begin)):
             reading.take_json(text[begin:stop])
             reading.read_to = stop
         else:
@@ -295,7 +294,7 @@ def _role(name: str) -> Role | None:
 
 def _passage(text: str, number: int, *, open_: bool) -> list[Segment]:
     """A paragraph's heading and sentences."""
-    if _json(text):
+    if is_json(text):
         return [Segment(text, "json", number)]
     found: list[Segment] = []
     if not open_:
@@ -380,32 +379,3 @@ def _last(group: list[Segment]) -> list[Segment]:
     words = len(WORD.findall(text))
     asks = bool(_ASKS.search(text)) and words <= _QUESTION_WORDS
     return [Segment(text, "question")] if asks or words < _OPEN_WORDS else group
-
-
-def _value_end(text: str, begin: int) -> int:
-    """Where the lines end that a JSON object or list fills; 0 where none begins here. ``[1]`` is a mark, not a list."""
-    start = begin + len(text[begin:]) - len(text[begin:].lstrip())
-    try:
-        value, end = _DECODER.raw_decode(text, start)
-    except (ValueError, RecursionError):
-        return 0
-    line_end = text.find("\n", end) + 1 or len(text)
-    return 0 if text[end:line_end].strip() or _is_mark(value) else line_end
-
-
-def _json(text: str) -> bool:
-    bare = text.strip()
-    if len(bare) < 2 or bare[0] + bare[-1] not in ("{}", "[]"):
-        return False
-    try:
-        return not _is_mark(json.loads(bare))
-    except (ValueError, RecursionError):
-        return False
-
-
-def _is_mark(value: object) -> bool:
-    """Whether a JSON value may as well be a passage's number: ``[1]``."""
-    if not isinstance(value, list):
-        return False
-    items = cast("list[object]", value)
-    return len(items) < 2 and all(isinstance(one, int) for one in items)

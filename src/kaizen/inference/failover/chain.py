@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from types import CoroutineType
 from typing import Any, Final
 
 from kaizen.core.errors import ContextTooLong, KaizenError, ProviderError, RateLimited, Timeout, Unavailable
+from kaizen.core.identity import permits
 from kaizen.core.protocols import Provider
 from kaizen.core.request import Chunk, Reply, Request, Stage
 from kaizen.inference.failover.watch import CircuitOpen
@@ -44,7 +44,7 @@ class Fallbacks:
         options = request.options
         if options.routing == "explicit" and not options.fallback:
             return ()
-        return tuple(ref for ref in refs if ref != request.model and _allowed(ref, options.models))
+        return tuple(ref for ref in refs if ref != request.model and permits(options.models, ref))
 
     def wait_for(self, request: Request) -> float | None:
         """Seconds that this model may have itself waited for, for ``Retry``; None where no other can be asked."""
@@ -190,7 +190,3 @@ def _reason(error: KaizenError) -> str | None:
 def _attempts(error: KaizenError) -> int:
     attempts = error.detail.get("attempts", 1) if isinstance(error, ProviderError) else 0
     return attempts if isinstance(attempts, int) else 1
-
-
-def _allowed(ref: str, patterns: tuple[str, ...] | None) -> bool:
-    return patterns is None or any(fnmatchcase(ref, pattern) for pattern in patterns)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Final, Literal, TypeAlias
 
 from pydantic_core import to_json
 
+from kaizen.core.identity import permits
 from kaizen.core.message import Media, Text, ToolCall, ToolResult
 from kaizen.core.request import Options, Request, Usage
 from kaizen.inference.ceiling import MAX_TOKENS
@@ -189,16 +189,11 @@ def _bound(size: Size, known: Capability) -> int:
     return min(bounds, default=MAX_TOKENS)
 
 
-def allowed(models: Sequence[str] | None, ref: str) -> bool:
-    """Whether one of these refs and patterns names a model; None allows all."""
-    return models is None or any(fnmatchcase(ref, one) for one in models)
-
-
 def _incapable(
     request: Request, size: Size, model: str, known: Capability, usage: Usage
 ) -> dict[Constraint, float | None]:
     found: dict[Constraint, float | None] = {}
-    if not allowed(request.options.models, model):
+    if not permits(request.options.models, model):
         found["policy"] = 1.0
     if known.context_tokens is not None and usage.tokens_in + 1 > known.context_tokens:
         found["context"] = usage.tokens_in / known.context_tokens

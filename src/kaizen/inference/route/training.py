@@ -183,20 +183,3 @@ def share_needed(order: Floats, weak: Floats, strong: Floats, target: float = 0.
     reached = weak.sum() + np.concatenate([[0.0], gains.cumsum()])
     enough = np.nonzero(reached >= target * strong.sum() - 1e-9)[0]
     return float(enough[0] / len(order)) if len(enough) else 1.0
-
-
-def random_share(weak: Floats, strong: Floats, target: float = 0.95) -> float:
-    """The share that is needed when prompts go to the strong model at random."""
-    low, high = float(weak.mean()), float(strong.mean())
-    return min(1.0, max(0.0, (target * high - low) / (high - low))) if high > low else 0.0
-
-
-def bootstrap(
-    order: Floats, weak: Floats, strong: Floats, target: float = 0.95, rounds: int = 2000, seed: int = 7
-) -> tuple[float, float]:
-    """The 95 % percentile interval of ``share_needed`` over prompts drawn with replacement (Efron, 1979)."""
-    rng = np.random.default_rng(seed)
-    drawn = (rng.integers(0, len(order), len(order)) for _ in range(rounds))
-    shares = [share_needed(order[rows], weak[rows], strong[rows], target) for rows in drawn]
-    low, high = np.percentile(shares, [2.5, 97.5])
-    return float(low), float(high)

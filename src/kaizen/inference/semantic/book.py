@@ -76,6 +76,15 @@ class EvidenceBook:
         """What was done for a scope."""
         return self._page(scope).counts
 
+    def totals(self) -> Mapping[str, int]:
+        """What was done for all scopes together; what the gate turned away as one number."""
+        totals: dict[str, int] = {}
+        for page in self._pages.copy().values():
+            for name in Counts.__slots__:
+                done = getattr(page.counts, name)
+                totals[name] = totals.get(name, 0) + (done if isinstance(done, int) else sum(done.values()))
+        return totals
+
     async def add(self, scope: Scope, sample: Sample) -> None:
         """Take in a piece of evidence. It is saved with the next few; the more there is, the more wait."""
         evidence = await self.evidence(scope)
@@ -89,9 +98,13 @@ class EvidenceBook:
         """Write what is not yet written, joined with what other processes wrote meanwhile."""
         page = self._page(scope)
         unsaved, page.unsaved = page.unsaved, []
-        joined = Evidence([*_decoded(await self._cache.get(scope, _KEY)), *unsaved])
-        # one that another process wrote at this moment may be lost: that costs a few pieces
-        await self._cache.put(scope, _KEY, _encoded(joined))
+        try:
+            joined = Evidence([*_decoded(await self._cache.get(scope, _KEY)), *unsaved])
+            # one that another process wrote at this moment may be lost: that costs a few pieces
+            await self._cache.put(scope, _KEY, _encoded(joined))
+        except BaseException:
+            page.unsaved = [*unsaved, *page.unsaved]
+            raise
         for sample in joined.samples:
             if not page.evidence.has(sample.pair):
                 page.evidence.add(sample)

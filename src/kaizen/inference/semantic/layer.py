@@ -24,6 +24,8 @@ from kaizen.inference.streams import closing
 
 _logger: Final = logging.getLogger("kaizen.semantic")
 _LOG_EVERY_S: Final = 60.0
+# After a failure the cache is left alone for so long: a call must not wait for a database that is gone.
+_REST_S: Final = 1.0
 
 Judge: TypeAlias = Callable[[Scope, Reply, Reply], Awaitable[bool | None]]
 
@@ -103,7 +105,7 @@ class SemanticCache:
         self._judge = judge or partial(agree, questions.embedder)
         self._draw = draw
         self._book = questions.book
-        self._log_at = 0.0
+        self._rest_until = self._log_at = 0.0
 
     # plain, not async: a call that is none of ours costs a look
     def complete(self, request: Request, /) -> CoroutineType[Any, Any, Reply]:
@@ -142,6 +144,8 @@ class SemanticCache:
         """What there is for a call. Whatever fails, it goes on."""
         started = time.perf_counter()
         look = _Look()
+        if started < self._rest_until:
+            return look
         try:
             look.epoch = await self._questions.cache.epoch(request.scope)
             look.question = question = await self._questions.question(request, text)
@@ -221,6 +225,7 @@ class SemanticCache:
 
     def _failed(self, scope: Scope, error: Exception) -> None:
         self._book.counts(scope).failures += 1
+        self._rest_until = time.perf_counter() + _REST_S
         now = time.monotonic()
         if now >= self._log_at:
             self._log_at = now + _LOG_EVERY_S

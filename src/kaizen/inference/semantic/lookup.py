@@ -102,14 +102,24 @@ class Questions:
         embedder: makes points of questions and of single words.
         book: what is known of false hits.
         ttl: seconds that an answer is kept, unless the call names fewer or more.
+        shared: whether all processes look into this index; else each has its own and takes in what others kept.
+        place: names the cache, where one index has questions of several.
     """
 
     def __init__(
-        self, *, cache: Cache, index: VectorIndex, embedder: Embedder, book: EvidenceBook, ttl: float = 86_400.0
+        self,
+        *,
+        cache: Cache,
+        index: VectorIndex,
+        embedder: Embedder,
+        book: EvidenceBook,
+        ttl: float = 86_400.0,
+        shared: bool = False,
+        place: str = "",
     ) -> None:
         self.cache, self.embedder, self.book = cache, embedder, book
-        self._index, self._ttl = index, ttl
-        self._journal = Journal(cache, ttl)
+        self._index, self._ttl, self._place = index, ttl, place
+        self._journal = None if shared else Journal(cache, ttl)
         self._texts: OrderedDict[tuple[Scope, str], str] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -122,14 +132,15 @@ class Questions:
         tags = "\n".join(sorted(request.options.tags))
         # What the gate wants equal parts the spaces as well: else the nearest of "invoice 17" are all other invoices.
         equal = (*asked.numbers, "", *sorted(asked.marks), str(asked.negations), asked.script, str(asked.english))
-        space = _digest(points.model, space_key(request), tags, *equal)
+        space = _digest(points.model, self._place, space_key(request), tags, *equal)
         task = request.options.task or ANY_TASK
         return Question(text, space, _answer_key(space, text), task, points.data[:size], gist)
 
     async def nearest(self, request: Request, question: Question) -> Found | None:
         """The earlier question that is likeliest the same and whose answer is still there."""
         scope, counts = request.scope, self.book.counts(request.scope)
-        await self._read_news(scope, question)
+        if self._journal is not None:
+            await self._read_news(self._journal, scope, question)
         near = [
             one
             for one in await self._index.search(scope, question.space, question.vector, _NEAREST)
@@ -154,7 +165,8 @@ class Questions:
         await self.cache.put(scope, question.key, data, ttl=ttl, tags=tags, since=epoch)
         await self._index.add(scope, question.space, question.key, question.vector)
         self._remember(scope, question.key, question.text)
-        await self._journal.add(scope, (question.key, question.space, question.text), ttl)
+        if self._journal is not None:
+            await self._journal.add(scope, (question.key, question.space, question.text), ttl)
 
     async def _pairs(
         self, scope: Scope, question: Question, near: Sequence[Neighbour], counts: Counts
@@ -214,9 +226,9 @@ class Questions:
             self._remember(scope, key, text)
         return text
 
-    async def _read_news(self, scope: Scope, question: Question) -> None:
+    async def _read_news(self, journal: Journal, scope: Scope, question: Question) -> None:
         """Take in what other processes kept, and this one's predecessors. All spaces have points of one embedder."""
-        for key, space, text in await self._journal.news(scope):
+        for key, space, text in await journal.news(scope):
             if (scope, key) not in self._texts and key == _answer_key(space, text):
                 point = await self.embedder.embed(scope, [text])
                 if len(point.data) == len(question.vector):

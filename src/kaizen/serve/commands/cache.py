@@ -7,7 +7,7 @@ import asyncio
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 from pydantic_core import to_json
 
@@ -23,6 +23,8 @@ from kaizen.serve.doors import Doors, Runs, using
 from kaizen.serve.errors import OK
 
 _COLUMNS: Final = ("calls", "share", "tokens in", "tokens out", "cost", "saved")
+_EVIDENCE: Final = ("evidence", "false", "false at most", "would be given")
+_AGREEMENTS: Final = ("task", "level", "compared", "differed", "risk at most")
 
 
 @dataclass(slots=True)
@@ -74,19 +76,21 @@ def _stats_arguments(parser: Parser) -> None:
 
 
 def _stats(args: argparse.Namespace, doors: Doors) -> int:
-    async def work(app: Runs) -> tuple[CacheSize, Mapping[Tier, _Sum]]:
+    async def work(app: Runs) -> tuple[CacheSize, Mapping[Tier, _Sum], Mapping[str, Any]]:
         scope = _whose(app, args)
         sums: dict[Tier, _Sum] = {}
         async for record in app.ledger.records(scope, RecordQuery(kind="model", status="ok", since=args.since)):
             sums.setdefault(record.cache_tier, _Sum()).add(record)
-        return await app.cache.size(scope), {tier: sums[tier] for tier in get_args(Tier) if tier in sums}
+        tiers: dict[Tier, _Sum] = {tier: sums[tier] for tier in get_args(Tier) if tier in sums}
+        return await app.cache.size(scope), tiers, await doors.known(app, scope)
 
-    size, sums = asyncio.run(using(doors.app(), work))
+    size, sums, known = asyncio.run(using(doors.app(), work))
     if args.json:
         shown = {
             "entries": size.entries,
             "bytes": size.bytes,
             "tiers": {tier: asdict(one) for tier, one in sums.items()},
+            "layers": known,
         }
         sys.stdout.write(f"{to_json(shown).decode()}\n")
         return OK
@@ -97,7 +101,46 @@ def _stats(args: argparse.Namespace, doors: Doors) -> int:
         write_table(
             ("answered by", *_COLUMNS), [_row(tier, one, calls) for tier, one in sums.items()], numbers=_COLUMNS
         )
+    _write_known(known)
     return OK
+
+
+def _write_known(known: Mapping[str, Any]) -> None:
+    """The layers' own counts, and the evidence they stand on."""
+    for layer, own in known.items():
+        if "counts" in own:
+            events = ", ".join(f"{count:,} {event.replace('_', ' ')}" for event, count in own["counts"].items())
+            sys.stdout.write(f"\n{layer}, in the gateways here since they were started: {events}\n")
+    semantic = known.get("semantic", {})
+    if "tasks" in semantic:
+        words = f"{semantic['sampling']:.1%} of its hits asked anew, at most {semantic['budget']:.1%} may be false"
+        sys.stdout.write(f"\nsemantic: {words}; {semantic['evidence']:,} pieces of evidence\n")
+        if semantic["tasks"]:
+            rows = [_task_row(task, one) for task, one in semantic["tasks"].items()]
+            write_table(("task", *_EVIDENCE), rows, numbers=_EVIDENCE)
+    compress = known.get("compress", {})
+    if "agreements" in compress:
+        words = f"{compress['sampling']:.1%} of calls sent both ways, at most {compress['limit']:.1%} may change"
+        sys.stdout.write(f"\ncompress: {words}\n")
+        if compress["agreements"]:
+            rows = [_agreement_row(one) for one in compress["agreements"]]
+            write_table(("model", *_AGREEMENTS), rows, numbers=_AGREEMENTS[1:])
+
+
+def _task_row(task: str, one: Mapping[str, Any]) -> tuple[str, ...]:
+    given = "none" if one["likely_from"] is None else f"{one['share']:.1%}"
+    return ("all" if task == "*" else task, f"{one['evidence']:,}", f"{one['false']:,}", f"{one['bound']:.2%}", given)
+
+
+def _agreement_row(one: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        one["model"],
+        one["task"],
+        f"{one['level']}",
+        f"{one['compared']:,}",
+        f"{one['differed']:,}",
+        f"{one['risk']:.2%}",
+    )
 
 
 def _row(tier: Tier, one: _Sum, calls: int) -> tuple[str, ...]:

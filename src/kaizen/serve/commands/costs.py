@@ -14,7 +14,7 @@ from pydantic_core import to_json
 
 from kaizen.core.request import Usage
 from kaizen.core.scope import Scope
-from kaizen.inference.advise import Advice, Reprice, advise
+from kaizen.inference.advise.traffic import Advice, Reprice, advise
 from kaizen.ledger.costs import Cost, CostsBy, costs
 from kaizen.serve.arguments import Command, Parser, say
 from kaizen.serve.batch.progress import cost_text
@@ -117,15 +117,17 @@ def _advise(args: argparse.Namespace, doors: Doors) -> int:
     models = {model.ref: model for model in doors.models()}
 
     async def work(app: Runs) -> list[Advice]:
-        query = await chosen(app, args)
-        return await advise(app.ledger, _scope(app, args), _reprice(models), query, batched=_batched(models))
+        query, scope = await chosen(app, args), _scope(app, args)
+        found = await advise(app.ledger, scope, _reprice(models), query, batched=_batched(models))
+        found += await doors.replay(app, scope, query)
+        return sorted(found, key=lambda one: -(one.saved_usd or 0.0))
 
     found = asyncio.run(using(doors.app(), work))
     if args.json:
         sys.stdout.write(f"{to_json([asdict(advice) for advice in found]).decode()}\n")
         return OK
     if not found:
-        say("nothing to advise: no call was repeated, and no cheaper model has enough scores")
+        say("nothing to advise: no call was repeated or can be shortened, and no cheaper model has enough scores")
         return OK
     columns = ("would have saved", "by", "calls", "quality", "measured on", "which is")
     write_table(columns, [_advice_row(one) for one in found], numbers=("would have saved", "calls", "measured on"))

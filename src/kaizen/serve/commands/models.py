@@ -148,7 +148,7 @@ def _pull(args: argparse.Namespace, doors: Doors) -> int:
         raise NotFound(f"{args.ref} is no embedded model: only those are pulled, such as embedded/smollm2-135m")
 
     async def work() -> Path:
-        with _steps() as step:
+        with steps() as step:
             return await doors.pull(name, step)
 
     path = asyncio.run(work())
@@ -157,7 +157,7 @@ def _pull(args: argparse.Namespace, doors: Doors) -> int:
 
 
 @contextmanager
-def _steps() -> Generator[Callable[[str], None]]:
+def steps() -> Generator[Callable[[str], None]]:
     """Where steps are told: a moving bar on a terminal (an installer does not say how far it is), else lines."""
     if not sys.stderr.isatty():
         yield say

@@ -8,6 +8,7 @@ import contextlib
 import shlex
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,23 +17,25 @@ from kaizen.core.context import EVERY, Partial, Program
 from kaizen.core.errors import ConfigError, Denied
 from kaizen.core.params import Params
 from kaizen.core.protocols import Suspended
+from kaizen.learn.data.files import RowFile
 from kaizen.ledger.views import as_json
 from kaizen.serve.arguments import Command, Parser, say, whole_number
 from kaizen.serve.batch.answered import LineFile, RowKeys, answered_rows
 from kaizen.serve.batch.batch import Batch, BatchPlan, Todo, check_rows
 from kaizen.serve.batch.progress import Counts, display
-from kaizen.serve.batch.rows import RowFile
 from kaizen.serve.commands.tables import json_text
 from kaizen.serve.doors import Doors, Runs, using
 from kaizen.serve.errors import FINDINGS, INTERRUPTED, OK
 from kaizen.serve.inputs import TextReader, given_inputs, inputs_help
 from kaizen.serve.load import load_program
+from kaizen.serve.versions import add_version, releases_for
 
 _BATCH_ONLY: Final = ("output", "concurrency", "overwrite", "rename")
 
 
 def _arguments(parser: Parser) -> None:
     parser.add_argument("target", metavar="FILE.py:Name", help="the program; FILE.py alone if it has just one")
+    add_version(parser)
     parser.add_argument("--model", metavar="REF", help="the model to ask instead, such as embedded/smollm2-135m")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="an input whose name is a flag of this command"
@@ -77,6 +80,7 @@ def _run(args: argparse.Namespace, doors: Doors) -> int:
         constants=inputs,
         concurrency=args.concurrency or 8,
         overrides=overrides,
+        version=args.version,
     )
     again = ["kaizen", "run", *(word for word in args.words if word != "--overwrite")]
     return _run_batch(plan, overwrite=args.overwrite, again=shlex.join(again), doors=doors)
@@ -110,8 +114,14 @@ def _run_one(
     doors: Doors,
 ) -> int:
     program.spec.validate_inputs(inputs)  # before anything is opened or loaded
+
+    async def work(app: Runs) -> Answer | Suspended:
+        releases = await releases_for(app, program, args.version)
+        run = replace(await app.new_run(), emit=emit, overrides=overrides, releases=releases)
+        return await app.start_run(run, program, inputs)
+
     with _partials(program.spec.name, show=args.stream) as emit:
-        answer = asyncio.run(using(doors.app(), lambda app: app.start(program, inputs, emit=emit, overrides=overrides)))
+        answer = asyncio.run(using(doors.app(), work))
     if isinstance(answer, Suspended):
         detail = {"run_id": answer.run_id, "step": answer.step}
         raise Denied(f"run {answer.run_id} waits for approval: {answer.question}", detail=detail)
@@ -216,6 +226,10 @@ RUN: Final = Command(
     (
         ('kaizen run triage.py:Triage --message "Someone stole my card"', "one input; the outputs as a JSON object"),
         ("kaizen run triage.py:Triage --message @mail.txt --record", "an input from a file; the call's record too"),
+        (
+            'kaizen run triage.py:Triage --message "..." --version base',
+            "with the params in the code, whatever is released",
+        ),
         ("kaizen run triage.py:Triage --help", "the inputs of a program"),
         (
             "kaizen run triage.py:Triage --input rows.csv --output out.jsonl --concurrency 8",

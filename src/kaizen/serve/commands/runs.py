@@ -22,6 +22,7 @@ from kaizen.serve.commands.select import add_filters, chosen, find
 from kaizen.serve.commands.tables import dollars, json_text, milliseconds, short_id, tokens, when, write_table
 from kaizen.serve.doors import Doors, Runs, using
 from kaizen.serve.errors import OK
+from kaizen.serve.versions import version_texts
 
 _SAY_EVERY: Final = 5.0
 
@@ -84,19 +85,23 @@ def _show_arguments(parser: Parser) -> None:
 
 
 def _show(args: argparse.Namespace, doors: Doors) -> int:
-    async def work(app: Runs) -> list[_Opened]:
+    async def work(app: Runs) -> tuple[list[_Opened], Mapping[str, str]]:
         choice = await find(app, args.id)
         trees = await app.ledger.tree(app.scope, choice.run_id)
         wanted = trees if choice.record is None else _subtrees(trees, choice.record.id)
-        return [await _opened(app, node) for node in wanted]
+        return [await _opened(app, node) for node in wanted], await version_texts(app, _records(wanted))
 
-    nodes = asyncio.run(using(doors.app(), work))
+    nodes, versions = asyncio.run(using(doors.app(), work))
     if args.json:
         sys.stdout.write(f"{json_text([_as_json(node) for node in nodes])}\n")
     else:
         for node in nodes:
-            _write_node(node, 0, messages=args.messages)
+            _write_node(node, 0, versions, messages=args.messages)
     return OK
+
+
+def _records(nodes: Sequence[Node]) -> list[Record]:
+    return [record for node in nodes for record in (node.record, *_records(node.children))]
 
 
 def _subtrees(trees: tuple[Node, ...], record_id: str) -> list[Node]:
@@ -130,11 +135,14 @@ def _as_json(node: _Opened) -> dict[str, Any]:
     return {**as_json(node.record), **node.contents, "children": [_as_json(child) for child in node.children]}
 
 
-def _write_node(node: _Opened, depth: int, *, messages: bool) -> None:
+def _write_node(node: _Opened, depth: int, versions: Mapping[str, str], *, messages: bool) -> None:
     record = node.record
     lines = [f"{record.ref}  {record.status}  {_taken(record)}  {record.id}"]
     if not depth:
         lines.append(f"  started {when(record.started_at)}, run {record.run_id}, params {record.params or '-'}")
+    if record.kind == "program" and record.version is not None:
+        arm = f", an arm of experiment {record.experiment}" if record.experiment else ""
+        lines.append(f"  version {versions.get(record.version, record.version)}{arm}")
     if record.error_code:
         lines.append(f"  error   {record.error_code}: {record.error or ''}")
     if record.kind == "program" or messages:
@@ -145,7 +153,7 @@ def _write_node(node: _Opened, depth: int, *, messages: bool) -> None:
                 lines.append(f"  {name:<7} not kept, or erased")
     sys.stdout.writelines(f"{'  ' * depth}{line}\n" for line in lines)
     for child in node.children:
-        _write_node(child, depth + 1, messages=messages)
+        _write_node(child, depth + 1, versions, messages=messages)
 
 
 def _taken(record: Record) -> str:

@@ -17,6 +17,13 @@ def _arguments(parser: Parser) -> None:
     parser.add_argument("--host", help="where to listen; 127.0.0.1 is this machine only")
     parser.add_argument("--port", type=_port, help="8000 unless the settings say otherwise; 0 takes a free one")
     parser.add_argument("--workers", metavar="N", type=whole_number, help="processes that answer")
+    parser.add_argument(
+        "--program",
+        metavar="FILE.py:Name",
+        action="append",
+        default=[],
+        help="a program that callers may run; repeatable",
+    )
 
 
 def _port(text: str) -> int:
@@ -26,7 +33,7 @@ def _port(text: str) -> int:
 
 
 def _serve(args: argparse.Namespace, doors: Doors) -> int:
-    return doors.serve(Serving(args.config, args.host, args.port, args.workers))
+    return doors.serve(Serving(args.config, args.host, args.port, args.workers, tuple(args.program)))
 
 
 SERVE: Final = Command(
@@ -35,5 +42,6 @@ SERVE: Final = Command(
     (
         ("kaizen serve", "on this machine, with the embedded model; prints a key the first time"),
         ("kaizen serve --config kaizen.toml --port 8000 --workers 2", "as the file says, in two processes"),
+        ("kaizen serve --program triage.py:Triage", "beside models a program: POST /api/v1/programs/triage.Triage"),
     ),
 )

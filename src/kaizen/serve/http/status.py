@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import asdict
 from typing import Final
 
 from kaizen.core.errors import NotFound
-from kaizen.core.identity import INFER
+from kaizen.core.identity import INFER, permits
 from kaizen.serve.http.backend import Backend, Model, Readiness
 from kaizen.serve.http.call import Call
-from kaizen.serve.http.door import Door, allows, credential_of
+from kaizen.serve.http.door import Door, credential_of
 from kaizen.serve.http.metrics import Metrics
 from kaizen.serve.http.wires.wire import to_text
 
@@ -40,23 +41,31 @@ class Status:
         await call.answer(200, b'{"status":"ok"}')
 
     async def ready(self, call: Call) -> None:
-        """``GET /health/ready``: whether stores and providers answer. Which do not is for those who may know."""
+        """``GET /health/ready``: whether stores and providers answer. Which do not is for those who may know.
+
+        So is how each model does, as the worker that was asked saw it.
+        """
         state = await self._readiness()
         body: dict[str, object] = {"status": "ok" if state.ready else "unavailable"}
         if self._local or await self._may_see(call):
             body["parts"] = dict(state.parts)
+            body["worker"] = self._metrics.worker
+            body["models"] = {ref: asdict(one) for ref, one in self._backend.conditions().items()}
         await call.answer(200 if state.ready else 503, to_text(body))
 
     async def counts(self, call: Call) -> None:
         """``GET /metrics``: open on loopback, else for keys with the scope ``metrics``."""
         if not self._local:
             await self._door.enter(call, METRICS)
+        self._metrics.gather(self._backend.counts())
         await call.answer(200, await asyncio.to_thread(self._metrics.render), _TEXT)
 
     async def models(self, call: Call) -> None:
         """``GET /v1/models``: those that this caller may ask, in the shape of both vendors' lists."""
         identity = await self._door.enter(call, INFER)
-        found = [shown for model in self._backend.models() if allows(identity, model.ref) for shown in _shown(model)]
+        found = [
+            shown for model in self._backend.models() if permits(identity.models, model.ref) for shown in _shown(model)
+        ]
         ends = {"first_id": found[0]["id"] if found else None, "last_id": found[-1]["id"] if found else None}
         await call.answer(200, to_text({"object": "list", "data": found, "has_more": False, **ends}))
 
@@ -65,7 +74,7 @@ class Status:
         identity = await self._door.enter(call, INFER)
         name = call.path.removeprefix("/v1/models/")
         for model in self._backend.models():
-            if allows(identity, model.ref):
+            if permits(identity.models, model.ref):
                 for shown in _shown(model):
                     if shown["id"] == name:
                         await call.answer(200, to_text(shown))

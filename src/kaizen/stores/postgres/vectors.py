@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections.abc import Sequence
 from typing import Final
@@ -16,6 +17,7 @@ _PART: Final = "vectors"
 _MIGRATIONS: Final = (("CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA public",),)
 _MOST: Final = 2000  # numbers that an HNSW index takes
 _REMOVED_AT_ONCE: Final = 10_000
+_TIDY_EVERY_S: Final = 3600.0
 
 
 class PgVectorIndex:
@@ -30,13 +32,17 @@ class PgVectorIndex:
         url: ``postgresql://...``; it may hold a password and is never shown. The role may have to create the extension.
         schema: where the tables lie; it is made where it is missing.
         patience: seconds to connect, and for one statement.
+        max_age: seconds after which points go: once an hour, whoever adds one then sees to it. None keeps them.
     """
 
-    def __init__(self, url: str, *, schema: str = "kaizen", patience: float = 30.0) -> None:
+    def __init__(
+        self, url: str, *, schema: str = "kaizen", patience: float = 30.0, max_age: float | None = None
+    ) -> None:
         self._database = Database(
             url, schema=schema, part=_PART, migrations=_MIGRATIONS, patience=patience, on_connect=_set_up
         )
         self._known: set[int] = set()
+        self._max_age, self._tidy_at = max_age, 0.0
 
     async def add(self, scope: Scope, space: str, key: str, vector: bytes, /) -> None:
         """Keep a point under a key; one of that key is replaced, whatever its space was.
@@ -45,9 +51,13 @@ class PgVectorIndex:
             StoreError: it can't be written, or is no point.
         """
         dim = await self._table(vector)
-        sql = f"""INSERT INTO vectors_{dim} VALUES ($1, $2, $3, $4, $5) ON CONFLICT (tenant, environment, key)
-            DO UPDATE SET space = excluded.space, point = excluded.point"""  # noqa: S608 - a number
+        sql = f"""INSERT INTO vectors_{dim} VALUES ($1, $2, $3, $4, $5, now()) ON CONFLICT (tenant, environment, key)
+            DO UPDATE SET space = excluded.space, point = excluded.point, at = now()"""  # noqa: S608 - a number
         await self._do(sql, scope.tenant, scope.environment, key, space, vector)
+        if self._max_age is not None and time.monotonic() >= self._tidy_at:
+            self._tidy_at = time.monotonic() + _TIDY_EVERY_S
+            sql = f"DELETE FROM vectors_{dim} WHERE at < now() - make_interval(secs => $1)"  # noqa: S608 - a number
+            await self._do(sql, self._max_age)
 
     async def search(self, scope: Scope, space: str, vector: bytes, k: int, /) -> Sequence[Neighbour]:
         """The ``k`` nearest of this space, nearest first."""
@@ -94,7 +104,8 @@ def _table(dim: int) -> str:
         SELECT pg_advisory_xact_lock({PREPARING});
         CREATE TABLE IF NOT EXISTS vectors_{dim} (
             tenant text COLLATE "C" NOT NULL, environment text COLLATE "C" NOT NULL, key text COLLATE "C" NOT NULL,
-            space text COLLATE "C" NOT NULL, point vector({dim}) NOT NULL, PRIMARY KEY (tenant, environment, key));
+            space text COLLATE "C" NOT NULL, point vector({dim}) NOT NULL, at timestamptz NOT NULL,
+            PRIMARY KEY (tenant, environment, key));
         CREATE INDEX IF NOT EXISTS vectors_{dim}_space ON vectors_{dim} (tenant, environment, space);
         CREATE INDEX IF NOT EXISTS vectors_{dim}_near ON vectors_{dim} USING hnsw (point vector_cosine_ops)"""
 

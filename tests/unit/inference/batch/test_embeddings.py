@@ -61,6 +61,7 @@ async def test_calls_meanwhile_go_together_and_each_gets_its_own() -> None:
     assert [one.usage.estimated for one in made] == [False, True, True, True]
 
 
+@pytest.mark.alone
 async def test_nobody_waits_longer_than_the_wait() -> None:
     inner = Lengths(0.3)
     layer = GatheredEmbedder(inner, wait=0.02)

@@ -239,6 +239,7 @@ async def test_a_timeout_of_a_users_own_is_no_deadline_of_ours(all_: Set) -> Non
         await all_.ask(replace(WAITS, deadline=time.monotonic() + 5.0))
 
 
+@pytest.mark.alone
 async def test_who_leaves_before_the_batch_has_left_is_not_in_it(all_: Set) -> None:
     left = asyncio.ensure_future(all_.ask())
     stays = asyncio.ensure_future(all_.ask(replace(WAITS, step="run-1:1")))

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
-from kaizen.core.errors import Unavailable
+import pytest
+
+from kaizen.core.errors import BudgetExceeded, NotFound, Unavailable
 from kaizen.core.request import Options, Reply, Request, Usage
 from kaizen.core.scope import LOCAL
 from kaizen.inference.compress.calibrate import calibrate
@@ -44,8 +47,55 @@ async def test_what_no_level_shortens_says_nothing_and_what_two_levels_send_is_a
     short = asking("Hello there.", options=TASK)
     twice = asking(f"<text>\n{GOLD}\n{GOLD}\n</text>\nWork on it.", options=TASK)
     found = await calibrate(ask, [short, twice], Compressor(), Evidence(), at_once=1)
-    assert len(asked) == found.asked == 3
+    assert len(asked) == found.asked == 2
+    assert "Hello there." not in asked  # not even whole: there is nothing to compare it with
     assert [row.agreement.compared for row in found.measured] == [1] * 4
+
+
+@pytest.mark.parametrize("budget", [0, 1, 2, 7, 100])
+async def test_no_more_calls_are_made_than_allowed(budget: int) -> None:
+    asked: list[Request] = []
+    told: list[tuple[int, int]] = []
+
+    async def ask(request: Request) -> Reply:
+        asked.append(request)
+        await asyncio.sleep(0)
+        return answered(request, "same")
+
+    requests = [asking(f"{TEXT} {number}", options=TASK) for number in range(4)]
+    found = await calibrate(
+        ask,
+        requests,
+        Compressor(),
+        Evidence(),
+        budget=budget,
+        told=lambda calls, prompts: told.append((calls, prompts)),
+    )
+    assert len(asked) == found.asked == (0 if budget < 2 else min(budget, 4 * len(LEVELS)))
+    assert (len(told), told[-1]) == (4, (found.asked, 4))
+    assert bool(found.measured) == (budget >= 2)
+
+
+async def test_a_model_that_is_gone_is_a_failure_and_a_spent_budget_ends_it() -> None:
+    async def gone(request: Request) -> Reply:
+        raise NotFound("no provider 'mine'")
+
+    async def spent(request: Request) -> Reply:
+        raise BudgetExceeded("nothing left")
+
+    requests = [asking(f"{TEXT} {number}", options=TASK) for number in range(3)]
+    found = await calibrate(gone, requests, Compressor(), Evidence())
+    assert (found.asked, found.failed, found.measured) == (3, 3, [])
+    with pytest.raises(BudgetExceeded):
+        await calibrate(spent, requests, Compressor(), Evidence())
+
+
+async def test_the_answer_of_another_model_is_no_evidence() -> None:
+    async def ask(request: Request) -> Reply:
+        return replace(answered(request, "same"), model="a/b" if request.messages[-1].text == TEXT else "c/d")
+
+    found = await calibrate(ask, [asking(TEXT, options=TASK)], Compressor(), Evidence())
+    assert (found.measured, found.asked) == ([], len(LEVELS))
 
 
 async def test_calls_that_fail_count_for_nothing() -> None:

@@ -184,6 +184,31 @@ async def test_a_probe_that_fails_is_only_no_evidence() -> None:
     assert evidence.of(LOCAL, "mine/large", "lookup") == {}
 
 
+async def test_answers_of_two_models_say_nothing_of_the_prompt_and_each_costs_its_own_price() -> None:
+    evidence = Evidence()
+    prices = PriceTable({"mine/large": Price.per_mtok(10.0, 0.0), "mine/small": Price.per_mtok(1.0, 0.0)}, {})
+
+    def answer(request: Request) -> Reply:
+        return replace(reading(request), model="mine/large" if request is REQUEST else "mine/small", text="1871")
+
+    reply = await layer(ScriptedProvider(answer), sample=1.0, evidence=evidence, prices=prices).complete(REQUEST)
+    note = stage_of(reply).note
+    assert (note["agreed"], evidence.of(LOCAL, "mine/large", "lookup")) == (None, {})
+    assert reply.cost_usd == pytest.approx(note["before"] * 10e-6 + note["after"] * 1e-6)
+
+
+async def test_where_only_the_shortened_prompt_is_answered_the_error_says_that_something_was_paid() -> None:
+    def answer(request: Request) -> Reply | Exception:
+        return Unavailable("down") if request is REQUEST else reading(request)
+
+    with pytest.raises(Unavailable) as caught:
+        await layer(ScriptedProvider(answer), sample=1.0).complete(REQUEST)
+    assert caught.value.detail["billed"] is True
+    with pytest.raises(Unavailable) as caught:
+        await layer(ScriptedProvider(lambda _: Unavailable("down")), sample=1.0).complete(REQUEST)
+    assert "billed" not in caught.value.detail
+
+
 async def test_costs_that_providers_report_are_added_up() -> None:
     inner = ScriptedProvider(lambda request: replace(reading(request), cost_usd=0.5))
     assert (await layer(inner, sample=1.0).complete(REQUEST)).cost_usd == 1.0

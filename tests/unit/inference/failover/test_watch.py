@@ -145,6 +145,7 @@ async def test_a_deadline_that_passed_is_a_fault_only_after_an_unusual_wait(wait
     assert health.of(REF).counts(clock.now)[1] == fault
 
 
+@pytest.mark.alone
 async def test_an_unusual_wait_is_three_times_the_usual() -> None:
     health = Health(Limits(minimum=1))
     layer = Watch(Scripted(lambda: time.sleep(0.01)), health)

@@ -164,6 +164,24 @@ async def test_evidence_of_another_version_is_not_read() -> None:
     assert len(await EvidenceBook(cache).evidence(LOCAL)) == 0
 
 
+async def test_what_could_not_be_written_is_written_with_the_next() -> None:
+    class Full(MemoryCache):
+        full = True
+
+        async def put(self, *args: object, **kwargs: object) -> None:
+            if self.full:
+                raise OSError("full")
+            await super().put(*args, **kwargs)  # type: ignore[arg-type]  # passed on
+
+    cache = Full(1 << 20)
+    book = EvidenceBook(cache)
+    with pytest.raises(OSError, match="full"):
+        await book.add(LOCAL, sample(1))
+    cache.full = False
+    await book.add(LOCAL, sample(2))
+    assert len(await EvidenceBook(cache).evidence(LOCAL)) == 2
+
+
 async def test_the_more_evidence_there_is_the_less_often_it_is_written() -> None:
     class Counting(MemoryCache):
         puts = 0

@@ -15,6 +15,7 @@ from kaizen.core.request import Chunk, Decoding, Options, OutputSchema, Reply, R
 from kaizen.core.scope import LOCAL, Scope
 from kaizen.inference.prices import Price, PriceTable
 from kaizen.inference.semantic import EvidenceBook, Questions, Rules, SemanticCache
+from kaizen.inference.semantic import layer as semantic_layer
 from kaizen.inference.semantic.evidence import Sample
 from kaizen.inference.semantic.journal import Journal
 from kaizen.inference.semantic.likeness import FEATURES
@@ -358,7 +359,8 @@ class Broken:
         raise RuntimeError("no embedder")
 
 
-async def test_whatever_fails_is_a_miss(caplog: pytest.LogCaptureFixture) -> None:
+async def test_whatever_fails_is_a_miss(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(semantic_layer, "_REST_S", 0.0)
     house = House()
     broken = Questions(cache=house.cache, index=house.index, embedder=Broken(), book=house.book)
     layer = house.layer(broken)
@@ -369,7 +371,28 @@ async def test_whatever_fails_is_a_miss(caplog: pytest.LogCaptureFixture) -> Non
     ]
 
 
-async def test_an_answer_that_can_not_be_kept_is_given() -> None:
+async def test_after_a_failure_no_call_waits_for_it_again_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    house, asked = House(), 0
+
+    class Mending:
+        async def embed(self, scope: Scope, texts: Sequence[str], /) -> Embeddings:
+            nonlocal asked
+            asked += 1
+            if asked == 1:
+                raise RuntimeError("out of reach")
+            return await EMBEDDER.embed(scope, texts)
+
+    monkeypatch.setattr(semantic_layer, "_REST_S", 0.05)
+    layer = house.layer(Questions(cache=house.cache, index=house.index, embedder=Mending(), book=house.book))
+    assert await tiers(layer, request(), request(), request()) == ["model"] * 3
+    assert (asked, house.book.counts(LOCAL).failures) == (1, 1)
+    await asyncio.sleep(0.06)
+    assert await tiers(layer, request(), request()) == ["model", "semantic"]
+
+
+async def test_an_answer_that_can_not_be_kept_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(semantic_layer, "_REST_S", 0.0)
+
     class Full(MemoryCache):
         async def put(self, *args: Any, **kwargs: Any) -> None:
             raise OSError("full")

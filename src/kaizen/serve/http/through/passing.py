@@ -10,12 +10,12 @@ import msgspec
 
 from kaizen.core.context import Context
 from kaizen.core.errors import Denied
-from kaizen.core.identity import INFER, Identity
+from kaizen.core.identity import INFER, Identity, permits
 from kaizen.core.request import Reply
 from kaizen.programs.forward import Forwarding, Posted
 from kaizen.serve.http.backend import Contexts
 from kaizen.serve.http.call import Call
-from kaizen.serve.http.door import Door, allows
+from kaizen.serve.http.door import Door
 from kaizen.serve.http.problem import Refused, malformed, unsupported
 from kaizen.serve.http.through import form
 from kaizen.serve.http.wires.wire import to_text
@@ -32,6 +32,7 @@ ROUTES: Final[Mapping[str, str]] = {
 """By path, the name in the metrics."""
 
 _SPEECH: Final = "/v1/audio/speech"
+_REPEATABLE: Final = frozenset({"/v1/rerank", "/v1/moderations", "/v1/audio/transcriptions", "/v1/audio/translations"})
 _GUARD: Final = (b"x-content-type-options", b"nosniff")  # the gateway has a page at the same address
 _PRINTABLE: Final = bytes(byte if 32 <= byte < 127 else ord("?") for byte in range(256))
 _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -107,6 +108,7 @@ class PassThrough:
             path=path.removeprefix("/v1"),
             body=sent,
             stream=path == _SPEECH or bytes(fields.get("stream", b"")).strip() == b"true",
+            repeatable=path in _REPEATABLE,
             shown={"body": _shown(body)},
             tokens=len(body),
         )
@@ -127,6 +129,7 @@ class PassThrough:
             body=sent,
             content_type=content_type,
             stream=form.field_of(parts, "stream") == "true",
+            repeatable=path in _REPEATABLE,
             shown={"fields": [[part.name, part.text] for part in texts], "files": files},
             tokens=sum(len(part.data) for part in texts),
         )
@@ -136,7 +139,7 @@ class PassThrough:
         if name is None:
             raise Refused(400, "invalid_request", "model is missing", param="model")
         ref = self.resolve(name, "openai")
-        if not allows(identity, ref):
+        if not permits(identity.models, ref):
             raise Denied(f"this key may not ask {ref}")
         if not self.takes(ref):
             raise unsupported("model", f"{ref[:100]} can't be asked so: its provider is none of kind openai")

@@ -14,7 +14,8 @@ from kaizen.core.message import ToolCall
 from kaizen.core.record import Payload, Record
 from kaizen.core.request import Reply, Usage
 from kaizen.core.scope import LOCAL, Scope
-from kaizen.inference.advise import Advice, advise, wilson
+from kaizen.inference.advise.traffic import Advice, advise
+from kaizen.ledger.intervals import wilson
 from kaizen.ledger.ledger import Ledger
 from kaizen.stores.memory import MemoryStore
 
@@ -145,9 +146,3 @@ async def test_half_of_the_price_could_be_saved_where_there_is_a_batch_api() -> 
     await traffic.call("b", "x", model="other/large")
     (found,) = await traffic.advise(batched=lambda ref: ref.startswith("mine/"))
     assert (found.calls, found.saved_usd, found.quality) == (1, 0.25, None)
-
-
-def test_the_interval_of_a_share() -> None:
-    assert wilson(0, 0) == (None, None)
-    low, high = wilson(8, 10)
-    assert (low, high) == pytest.approx((0.4901, 0.9433), abs=1e-3)

@@ -1,0 +1,1 @@
+"""``kaizen registry``: versions, labels, and how they came to be."""
