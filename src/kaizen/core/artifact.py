@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kaizen.core.ids import digest
+from kaizen.core.params import Params
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,32 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """A version without its body: what a list shows.
+
+    Args:
+        number, author, reason, at: as of the version.
+        kind, name, version, parents: as of its artifact.
+        size: bytes of the body.
+    """
+
+    number: int
+    kind: str
+    name: str
+    version: str
+    parents: tuple[str, ...]
+    author: str
+    reason: str
+    at: float
+    size: int
+
+    @property
+    def ref(self) -> str:
+        """``kind/name@version``."""
+        return f"{self.kind}/{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
 class Arm:
     """What a label shows to a share of the subjects.
 
@@ -78,6 +105,7 @@ class Move:
         actor: who moved it.
         reason: why, with the numbers that spoke for it.
         at: Unix seconds.
+        undoes: the move that a rollback took back; empty for any other.
     """
 
     id: str
@@ -88,7 +116,36 @@ class Move:
     actor: str
     reason: str
     at: float
+    undoes: str = ""
 
 
 BASE: Final = "base"
 """The version that is the code itself: always there, never kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Which version of a program's params a run gets, and by what.
+
+    Args:
+        params: what they say; nothing for ``base``.
+        version: content address, or ``base``.
+        number: the version's; 0 for ``base``.
+        name: whose params they are.
+        label: what showed it: ``prod``, or what was asked for instead.
+        experiment: id of the move that split the label, where several arms are shown.
+        arm: which of them, from 0.
+    """
+
+    params: Params
+    version: str
+    number: int
+    name: str
+    label: str
+    experiment: str | None = None
+    arm: int = 0
+
+    @property
+    def ref(self) -> str:
+        """``params/name@version``: what an artifact made with it has as its parent."""
+        return f"params/{self.name}@{self.version}"

@@ -12,12 +12,15 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeAlias, TypeVar, overload
 
 from kaizen.core.answer import Answer
+from kaizen.core.artifact import Released
 from kaizen.core.errors import BudgetExceeded, Timeout
 from kaizen.core.message import Message
 from kaizen.core.params import NOTHING, Params
-from kaizen.core.record import Record
+from kaizen.core.quick.values import quick
+from kaizen.core.record import Record, Score
 from kaizen.core.request import (
     NO_OPTIONS,
+    Allowance,
     Chunk,
     Decoding,
     Embeddings,
@@ -77,6 +80,14 @@ class Runtime(Protocol):
         """See ``Context.score``."""
         ...
 
+    def scores(self, ctx: Context, scores: Sequence[Score], /) -> Coroutine[Any, Any, None]:
+        """See ``Context.scores``."""
+        ...
+
+    def scored(self, ctx: Context, /) -> Coroutine[Any, Any, frozenset[tuple[str, str]]]:
+        """See ``Context.scored``."""
+        ...
+
     def params(self, ctx: Context, spec: Spec, own: Params, /) -> Params:
         """See ``Context.params``."""
         ...
@@ -93,6 +104,19 @@ class Runtime(Protocol):
 
     async def embed(self, ctx: Context, texts: Sequence[str], /) -> Embeddings:
         """See ``Context.embed``."""
+        ...
+
+
+class Releases(Protocol):
+    """Which versions of programs run, as things stood at one moment."""
+
+    def resolve(self, name: str, subject: str, /) -> Released | None:
+        """The version of a program that a subject gets; None where the params in the code run.
+
+        Args:
+            name: the program's.
+            subject: whom the run is for: the same one always gets the same arm of an experiment.
+        """
         ...
 
 
@@ -156,6 +180,7 @@ class Tally:
         "attempts",
         "cost_usd",
         "estimated",
+        "experiment",
         "first_token_ms",
         "model",
         "model_calls",
@@ -167,6 +192,8 @@ class Tally:
         "tokens_cached",
         "tokens_in",
         "tokens_out",
+        "version",
+        "versions",
         "waiting",
     )
 
@@ -178,6 +205,10 @@ class Tally:
         self.estimated = False
         self.model: str | None = None
         self.params: str | None = None
+        self.version: str | None = None
+        self.experiment: str | None = None
+        # which versions ran, by program, here and below: what was made with them goes stale with a release
+        self.versions: dict[str, str] = {}
         self.tier: Tier = "model"
         self.first_token_ms: float | None = None
         self.tags: frozenset[str] = frozenset()
@@ -217,6 +248,7 @@ class Tally:
         self.cost_usd += other.cost_usd
         self._save(other.saved_usd)
         self.tags |= other.tags
+        self.versions |= other.versions
         if other.model is not None:
             self.model, self.tier = other.model, other.tier
         self.waiting = self.waiting or other.waiting
@@ -241,6 +273,7 @@ class Tally:
         return self.cost_usd if self.priced and self.model is not None else None
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """What all calls of one run share.
@@ -259,6 +292,8 @@ class Run:
             whoever answers a stream can name the record before the stream ends.
         subject: whom the run is for: all runs of one subject get the same arm of an experiment. Empty takes the
             principal, else the run stands for itself.
+        releases: which versions of its programs run, fixed when it begins; None before.
+        allowance: what each request that is sent to a provider is taken from; see ``Allowance``.
     """
 
     runtime: Runtime
@@ -272,6 +307,17 @@ class Run:
     replay: Mapping[str, Record] | None = None
     lone: bool = False
     subject: str = ""
+    releases: Releases | None = None
+    allowance: Allowance | None = None
+
+    @property
+    def stands_for(self) -> str:
+        """Whom the run is for: its subject, else who acts, else itself."""
+        return self.subject or self.principal or self.run_id
+
+    def released(self, name: str) -> Released | None:
+        """The version of a program that this run gets; None for the params in the code."""
+        return None if self.releases is None else self.releases.resolve(name, self.stands_for)
 
 
 class Context:
@@ -344,6 +390,14 @@ class Context:
         """Keep a score about an answer, such as a metric's word on it."""
         return self.run.runtime.score(self, name, about.record, value)
 
+    def scores(self, scores: Sequence[Score]) -> Coroutine[Any, Any, None]:
+        """Keep several scores at once: a test's, which say nothing about how a model does in service."""
+        return self.run.runtime.scores(self, scores)
+
+    def scored(self) -> Coroutine[Any, Any, frozenset[tuple[str, str]]]:
+        """The scores that this run has kept already: the record each is about, and its name."""
+        return self.run.runtime.scored(self)
+
     def fork(
         self,
         *,
@@ -403,7 +457,10 @@ class Context:
     # -- what a program reads ---------------------------------------------------------------------
 
     def params(self, spec: Spec, own: Params) -> Params:
-        """The params to run ``spec`` with: override, then the program's own, then the registry's and the defaults."""
+        """The params to run ``spec`` with: override, then the program's own, then the released ones and the defaults.
+
+        An override under the program's name stands in the place of a released version.
+        """
         return self.run.runtime.params(self, spec, own)
 
     @property

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
 from typing import Final, Literal, Protocol, TypeAlias
 
 from kaizen.core.protocols import Need
+from kaizen.core.quick.values import quick
 from kaizen.core.scope import Scope
 
 INFER: Final = "infer"
+TRACE: Final = "trace"
+"""What callers do that is counted: asking a model, and sending traces of their own."""
 SCOPES: Final = frozenset({INFER, "metrics", "admin"})
 
 
@@ -30,6 +34,11 @@ class Identity:
     scopes: frozenset[str] = field(default_factory=frozenset[str])
     models: tuple[str, ...] | None = None
     exact: bool = True
+
+
+def permits(models: Sequence[str] | None, ref: str) -> bool:
+    """Whether a list of refs and patterns, such as ``openai/*``, has a model; None has all."""
+    return models is None or any(fnmatchcase(ref, pattern) for pattern in models)
 
 
 class Authenticator(Protocol):
@@ -105,6 +114,7 @@ class Amount:
     usd: int = 0
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Taken:
     """What was taken for one call.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from pydantic_core import to_json
@@ -12,6 +12,7 @@ from kaizen.core.ids import digest
 from kaizen.core.request import Decoding, Options
 
 OutputMode: TypeAlias = Literal["schema", "json", "text"]
+Layout: TypeAlias = Literal["chat", "plain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,28 @@ class Demo:
     outputs: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How one of the values that a field can have is chosen: the one with the highest sum of what speaks for it.
+
+    Of a field with few values (a Literal, an enum, a bool) these are its options; of one of text, the phrases of the
+    inputs that are most like its values in the demos, and ``absent``.
+
+    Args:
+        model: of the log-probability that the model gives to it.
+        near: of what the demos say without the model: the logarithm of the value's share among them, each counted by
+            how near it lies to the inputs; for a phrase, how like those in the demos it is, on the same scale.
+        lead: nats by which it usually leads whatever the inputs are, by the value's text: taken off. A model's liking
+            for one label is a lead (Zhao et al. 2021, https://arxiv.org/abs/2102.09690).
+        absent: what a field of text holds where the inputs have nothing for it; None is null.
+    """
+
+    model: float = 1.0
+    near: float = 0.0
+    lead: Mapping[str, float] = field(default_factory=dict[str, float])
+    absent: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Params:
     """The learnable part of a program. None (and no demos) means: take it from the next place.
@@ -29,10 +52,15 @@ class Params:
     Args:
         instructions: replaces the contract's docstring.
         demos: worked examples, in the order shown.
+        nearest: show only so many of the demos, those nearest to the inputs, the nearest last.
         model: ref of the model, ``provider/model``.
         temperature, top_p, max_tokens, seed, stop: decoding, see ``Decoding``.
         output_mode: "schema" has the provider enforce the contract's JSON schema, "json" shows the schema
             in the prompt, "text" uses marked fields.
+        layout: "plain" has the model go on with a text of fields and values, one a line, outside any conversation;
+            with it ``output_mode`` and ``repairs`` mean nothing. Only models that complete text can do it.
+        headings: what stands before a field's value in the plain layout, by field name; else its name.
+        scored: fields whose value is chosen by the model's log-probabilities instead of being read from what it wrote.
         repairs: how many times a reply that misfits is shown back to the model with its error.
         options: what to wish of the layers, such as ``Options(exact=True)``.
         advice: shown after the inputs, so that the stable part of the prompt stays as it is.
@@ -41,6 +69,7 @@ class Params:
 
     instructions: str | None = None
     demos: tuple[Demo, ...] = ()
+    nearest: int | None = None
     model: str | None = None
     temperature: float | None = None
     top_p: float | None = None
@@ -48,6 +77,9 @@ class Params:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     output_mode: OutputMode | None = None
+    layout: Layout | None = None
+    headings: Mapping[str, str] | None = None
+    scored: Mapping[str, Weights] | None = None
     repairs: int | None = None
     options: Options | None = None
     advice: str | None = None

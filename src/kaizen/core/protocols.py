@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from kaizen.core.artifact import Artifact, Move, Version
+from kaizen.core.artifact import Artifact, Head, Move, Version
 from kaizen.core.context import Context, Program, Runtime
 from kaizen.core.record import Payload, Record, RecordQuery
 from kaizen.core.request import Chunk, Embeddings, Reply, Request
@@ -100,24 +100,41 @@ class Archive(Protocol):
         """Keep an artifact under the next number of its kind and name; one that is there already stays as it is."""
         ...
 
-    async def versions(self, scope: Scope, kind: str, name: str, /) -> Sequence[Version]:
-        """All of one kind and name, by number."""
+    async def heads(self, scope: Scope, kind: str | None = None, name: str | None = None, /) -> Sequence[Head]:
+        """What there is, without the bodies: by kind, name and number."""
         ...
 
-    async def names(self, scope: Scope, kind: str | None = None, /) -> Sequence[tuple[str, str]]:
-        """Which kinds and names there are, in order."""
+    async def find(self, scope: Scope, kind: str, name: str, version: str, /) -> Version | None:
+        """One by its content address.
+
+        Raises:
+            StoreError: its body is not what was kept.
+        """
         ...
 
-    async def move(self, scope: Scope, move: Move, /) -> None:
-        """Keep a move; when this returns, every user of the archive sees it."""
+    async def children(self, scope: Scope, ref: str, kind: str | None = None, /) -> Sequence[Version]:
+        """Those that have ``ref`` among their parents, in the order they came."""
+        ...
+
+    async def move(self, scope: Scope, move: Move, /, *, since: str | None = None) -> None:
+        """Keep a move; when this returns, every user of the archive sees it.
+
+        Args:
+            scope: whose.
+            move: what to keep.
+            since: id of the label's last move, empty for none: refused where it has moved since.
+
+        Raises:
+            Conflict: the label has moved since.
+        """
         ...
 
     async def moves(self, scope: Scope, kind: str | None = None, name: str | None = None, /) -> Sequence[Move]:
         """The moves of every label, oldest first."""
         ...
 
-    async def state(self, scope: Scope, /) -> int:
-        """A count that grows with each version and each move in the scope: cheap, so that readers can poll it."""
+    async def state(self, scope: Scope, kind: str, /) -> int:
+        """A count that grows with each version and each move of a kind: cheap, so that readers can poll it."""
         ...
 
     async def close(self) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
+from kaizen.core.quick.values import quick
 from kaizen.core.request import Stage, Tier
 from kaizen.core.scope import Scope
+from kaizen.core.slot import current_app
 
 Kind: TypeAlias = Literal["program", "model", "score", "span"]
 Status: TypeAlias = Literal["ok", "error", "cancelled", "suspended"]
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """One program call, one model call, one score about another record, or one span of another application.
@@ -43,11 +47,15 @@ class Record:
         first_token_ms: milliseconds to the first token of a stream.
         input_digest, output_digest: addresses of the payloads.
         error_code, error: code and one-line message of the error it ended with.
-        about: the record a score is about.
+        about: the record a score is about. The score's ``output_digest`` leads to its comment and correction.
         value: the score.
         task: type of the task, as the caller named or the router found it.
         saved_usd: dollars that the layers saved, see ``Stage``; None where one of them can't tell.
         stages: what the layers did.
+        version: content address of the version of the program's params that ran, ``base`` for those in the code; None
+            where it asked for none, or other params stood in their place. A score's is that of what it is about.
+        experiment: the label's move that split it, where the version is an arm of an experiment.
+        subject: whom the run was for, where that was said.
     """
 
     id: str
@@ -82,6 +90,44 @@ class Record:
     task: str | None = None
     saved_usd: float | None = 0.0
     stages: tuple[Stage, ...] = ()
+    version: str | None = None
+    experiment: str | None = None
+    subject: str = ""
+
+    def score(self, value: float, comment: str = "", *, correct: Mapping[str, Any] | None = None) -> Awaitable[Record]:
+        """Keep a person's word on this answer, in the process's App; the score's record.
+
+        In plain code it is kept when this returns. Where an event loop runs it is kept when it is awaited.
+
+        Args:
+            value: 0 (wrong) to 1 (right).
+            comment: why.
+            correct: the right outputs, those that were wrong, by field name: a row to learn from.
+
+        Raises:
+            InvalidInput: out of range, too long, or a correction of what is no output.
+            NotFound: the App's ledger has no such record.
+        """
+        return current_app().score(self, value, comment, correct)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A word on what a record stands for, to be kept as a score record.
+
+    Args:
+        name: the metric, or ``feedback`` for a person's.
+        about: the record it is about.
+        value: 0 (wrong) to 1 (right), unless the metric says otherwise.
+        comment: why. Kept as contents, so that it can be erased.
+        correct: what should have come out, by field name, where somebody said so; kept likewise.
+    """
+
+    name: str
+    about: Record
+    value: float
+    comment: str = ""
+    correct: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +143,7 @@ class RecordQuery:
     """Which records to read; all given conditions hold at once.
 
     Args:
-        kind, ref, run_id, status, model, params, about: equal to.
+        kind, ref, run_id, status, model, params, about, version, experiment: equal to.
         root_only: only records without a parent.
         since, until: Unix seconds of ``started_at``, half open.
         after: only records with an id greater than this one (for paging oldest first).
@@ -112,6 +158,8 @@ class RecordQuery:
     model: str | None = None
     params: str | None = None
     about: str | None = None
+    version: str | None = None
+    experiment: str | None = None
     root_only: bool = False
     since: float | None = None
     until: float | None = None
@@ -132,6 +180,8 @@ class RecordQuery:
                     (self.model, record.model),
                     (self.params, record.params),
                     (self.about, record.about),
+                    (self.version, record.version),
+                    (self.experiment, record.experiment),
                 )
             )
             and not (self.root_only and record.parent_id is not None)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from kaizen.core.message import Mark, Message, ToolCall
+from kaizen.core.quick.values import quick
 from kaizen.core.scope import Scope
 
 JsonSchema: TypeAlias = Mapping[str, Any]
@@ -46,6 +47,17 @@ class OutputSchema:
     description: str | None = None
 
 
+class Spare(int):
+    """A number that we set and no caller asked for: where a provider has no place for it, it may be left out.
+
+    As a seed it tells draws of the same call apart; as ``top_logprobs`` it asks how sure a model was. Whatever a caller
+    asks for is named in an error instead. In JSON, in keys and in comparisons it is the number.
+    """
+
+    __slots__ = ()
+
+
+@quick
 @dataclass(frozen=True, slots=True)
 class Decoding:
     """How tokens are chosen. None leaves the provider's default.
@@ -54,7 +66,7 @@ class Decoding:
         temperature: 0 is greedy.
         top_p: nucleus mass in (0, 1].
         max_tokens: bound on the tokens written.
-        seed: for providers that take one.
+        seed: for providers that take one; the others refuse it by name, unless it is a ``Spare`` one.
         stop: strings at which writing ends.
         top_k: only the so many likeliest tokens, for providers that take one.
         presence_penalty, frequency_penalty: -2 to 2, against tokens that were written already.
@@ -74,6 +86,7 @@ class Decoding:
     effort: Effort | None = None
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What the caller wishes of the layers. None leaves a layer's own setting; a wish no layer can meet is an error.
@@ -123,6 +136,7 @@ class Options:
 NO_OPTIONS: Final = Options()
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One call to a model.
@@ -138,13 +152,18 @@ class Request:
         tool: the name of the one that it has to call, where ``tool_choice`` is "required".
         parallel_tools: whether it may call several at once; None leaves the provider's default.
         json_object: whether the reply has to be a JSON object, where there is no schema for it.
+        plain: whether the messages' texts, one after another with nothing between, are a text that the model goes on
+            with, outside any conversation. An ``output`` whose schema is an ``enum`` of texts is then written bare,
+            without quotes. Providers that only converse refuse it by name.
         decoding: sampling parameters.
-        top_logprobs: how many alternatives to report a token with its log-probability; None reports none.
+        top_logprobs: how many alternatives to report a token with its log-probability; None reports none. Providers
+            that have none refuse it by name, unless it is a ``Spare`` one.
         deadline: ``time.monotonic()`` at which the caller stops waiting, or None.
         options: what the caller wishes of the layers.
         user: the caller's own name for whoever is behind the call, told to the provider; it means nothing here.
         step: the run and the step that ask, set where the call may outlive the process; empty says nothing. The same
             step of a run that is resumed has the same.
+        allowance: what each request that is sent for it is taken from, set by the runner; None bounds nothing.
     """
 
     scope: Scope
@@ -157,14 +176,17 @@ class Request:
     tool: str | None = None
     parallel_tools: bool | None = None
     json_object: bool = False
+    plain: bool = False
     decoding: Decoding = Decoding()
     top_logprobs: int | None = None
     deadline: float | None = None
     options: Options = NO_OPTIONS
     user: str | None = None
     step: str = ""
+    allowance: Allowance | None = None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens as the provider counted them.
@@ -212,6 +234,7 @@ class TokenLogprob:
     top: tuple[tuple[str, float], ...] = ()
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Stage:
     """What one layer did to a call.
@@ -230,6 +253,7 @@ class Stage:
     note: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """A model's whole answer.
@@ -265,8 +289,12 @@ class Reply:
     @property
     def saved_usd(self) -> float | None:
         """Dollars that the layers saved together; None where one of them can't tell."""
-        saved = [stage.saved_usd for stage in self.stages]
-        return None if any(one is None for one in saved) else sum(one or 0.0 for one in saved)
+        saved = 0.0
+        for stage in self.stages:
+            if stage.saved_usd is None:
+                return None
+            saved += stage.saved_usd
+        return saved
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,3 +303,35 @@ class Chunk:
 
     text: str = ""
     reply: Reply | None = field(default=None)
+
+
+# -- what requests are taken from ------------------------------------------------------------------
+
+
+class Claim(Protocol):
+    """What was taken for one request."""
+
+    @property
+    def request(self) -> Request:
+        """The request to send: the one asked, bounded where the allowance has to know what it may use."""
+        ...
+
+    async def settle(self, usage: Usage, /) -> None:
+        """Put what was really used in the place of what was taken. Not called where nobody can tell."""
+        ...
+
+
+class Allowance(Protocol):
+    """A number of requests, and of tokens or dollars, that a run may spend, whichever processes work on it.
+
+    It is asked where a request leaves for a provider, below every cache, retry and second call: what a cache answers is
+    free, and a request that is sent again is another one. What was taken stays taken when the process dies.
+    """
+
+    async def take(self, request: Request, /) -> Claim:
+        """Count a request that is about to be sent.
+
+        Raises:
+            BudgetExceeded: it would pass the allowance; it must not be sent.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Values that every call makes, made in less time."""

@@ -1,0 +1,1 @@
+"""Versions and labels: what programs are made of, which of it runs, and how it came to be."""

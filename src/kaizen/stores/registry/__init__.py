@@ -1,0 +1,1 @@
+"""Where versions and labels lie: memory, SQLite, PostgreSQL."""
