@@ -1,16 +1,19 @@
 # Everything runs from .venv, which the first target that needs it makes. ARGS="..." is passed on.
 
 ARGS =
+# How many processes run the tests beside pytest's own, which with 0 runs them itself.
+WORKERS = 2
 # What development needs of the extras: all but litellm, which weighs as much as all others together.
-EXTRAS = embedded gateway semantic postgres redis migrate
+EXTRAS = embedded gateway semantic postgres redis migrate parquet learn
 PYTHON_IN = .venv/bin/python
 UV_PIP = $(PYTHON_IN) -m uv pip
 INSTALL = $(UV_PIP) install --python $(PYTHON_IN) --no-deps
 COMPILE = $(UV_PIP) compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links $(ARGS)
 
-# Another environment that happens to be active must not leak in.
-unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH
+# Another environment that happens to be active must not leak in. Nor must a wish for no bytecode: every process that a
+# test starts would compile all that it imports.
+unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
@@ -26,7 +29,8 @@ run: .venv/.run ## Run the main job: triage the example messages on the embedded
 
 test: check ## Run all checks, then all tests with coverage
 	$(PYTHON_IN) -m coverage erase
-	$(PYTHON_IN) -m coverage run -m pytest $(ARGS)
+	$(PYTHON_IN) -m coverage run -m pytest -m "not alone" --numprocesses $(WORKERS) --dist worksteal $(ARGS)
+	$(PYTHON_IN) -m coverage run -m pytest -m alone $(ARGS)
 	$(PYTHON_IN) -m coverage combine --quiet
 	$(PYTHON_IN) -m coverage report
 

@@ -7,7 +7,8 @@ that are otherwise loaded when first used included: a process before found them 
 imported after the clock starts is checked in every process. The clock is the CPU time of the process, all threads. It
 starts before the program's class is defined and stops when the event loop is handed the request for the socket; what
 lies between is the definition, the settings, the App, the ledger's key, the loop, the HTTP session, the connection and
-the rendered prompt. What the imports left is collected before the clock starts. The answer is then checked like any other.
+the rendered prompt. What the imports left is collected before the clock starts. The answer is then checked like any
+other.
 
 `first_byte_ms` is the median over the processes, its 95 % interval and the extremes; the bar is 5 ms. `parts_ms` come
 from processes of their own, in which the named steps are timed (steps inside others are counted in both).

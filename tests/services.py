@@ -1,6 +1,8 @@
 """A real PostgreSQL and a real Redis for the tests: one of each a session, from the packages that carry their binaries.
 
 An address in the environment (KAIZEN_TEST_DATABASE_URL, KAIZEN_TEST_REDIS_URL) goes before: then nothing is started.
+Each process that runs tests is a session. A few tests change the whole server, so one that an address names takes
+``make test WORKERS=0``.
 Both speak through a Unix socket in a folder of their own, so no two sessions on a machine meet. Tests share a server,
 so each takes names of its own: a schema or table prefix, a key prefix, a tenant.
 """

@@ -8,6 +8,10 @@ record with contents kept before the answer leaves, the exact cache, metrics. CP
 gateway's process and all its threads (`/proc/<pid>/task/*/schedstat`), divided by the calls. Every miss asks something
 new; every hit asks the same. A streamed answer has 44 events. Added latency is the gateway's minus that of the upstream
 asked directly by the same load.
+
+A closed load (each connection asks as soon as it is answered) keeps every core busy with all three processes, so that a
+latency is time in a queue. ``open`` is the other figure: 64 connections, requests due at random moments at 30 % of what
+the gateway answers in the closed load, latency from the moment when each was due; gateway and upstream turn about.
 """
 
 import argparse
@@ -33,6 +37,8 @@ from lab import MODEL, RESULTS, environment, python_of, report, server_saying, s
 LITELLM = ("litellm[proxy]==1.106.2",)
 EVENTS = 44
 TEXT = "word" * (EVENTS - 4)  # pieces of four letters; the role, the finish, the counts and the mark are the other four
+_SHARE = 0.3
+_OPEN_S = 4.0
 SHAPES = (("miss", 1), ("miss", 8), ("miss", 64), ("hit", 8), ("stream", 8))
 
 
@@ -62,8 +68,10 @@ class Load:
         words = [sys.executable, str(Path(__file__).parent / "load.py"), address]
         self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def run(self, shape: str, connections: int, calls: int, key: str, path: str) -> dict[str, Any]:
-        """Measure so many calls."""
+    def run(
+        self, shape: str, connections: int, calls: int, key: str, path: str, rate: float | None = None
+    ) -> dict[str, Any]:
+        """Measure so many calls, at so many a second or as fast as they are answered."""
         run = os.urandom(6).hex()
 
         def body(number: int) -> str:
@@ -80,6 +88,7 @@ class Load:
             "bodies": [body(number) for number in range(1 if shape == "hit" else calls)],
             "connections": connections,
             "requests": calls,
+            **({} if rate is None else {"rate": rate}),
         }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -199,6 +208,7 @@ def measured(name: str, upstream: str, calls: int, rounds: int) -> dict[str, Any
     figures: dict[str, list[dict[str, float]]] = {}
     with GATEWAYS[name](upstream) as (address, key, pid):
         load = Load(address)
+        opened: dict[str, Any] = {}
         try:
             for shape, connections in SHAPES:
                 load.run(shape, connections, max(50, calls // 20), key, "/v1/chat/completions")  # warm
@@ -209,9 +219,36 @@ def measured(name: str, upstream: str, calls: int, rounds: int) -> dict[str, Any
                     got = load.run(shape, connections, some, key, "/v1/chat/completions")
                     got["cpu_ms"] = (cpu_ms(pid) - before) / some
                     figures.setdefault(f"{shape} at {connections}", []).append(got)
+            whole = {shape: _summed(got) for shape, got in figures.items()}
+            opened = _opened(load, upstream, key, whole["miss at 64"]["per_second"]["median"], rounds)
         finally:
             load.close()
-    return {shape: _summed(got) for shape, got in figures.items()}
+    return {**whole, "open": opened}
+
+
+def _opened(load: Load, upstream: str, key: str, capacity: float, rounds: int) -> dict[str, Any]:
+    """Latency at a share of what the gateway can do, and that of the upstream at the same rate."""
+    rate = _SHARE * capacity
+    # each is used every two seconds at least: servers close what pauses for longer, some after five
+    connections = max(1, min(64, round(2 * rate)))
+    calls, path = max(200, round(rate * _OPEN_S)), "/v1/chat/completions"
+    bare = Load(upstream)
+    found: dict[str, list[dict[str, float]]] = {"gateway": [], "upstream": []}
+    try:
+        for _ in range(rounds):
+            found["gateway"].append(load.run("miss", connections, calls, key, path, rate))
+            found["upstream"].append(bare.run("miss", connections, calls, "k", path, rate))
+    finally:
+        bare.close()
+    names = ("p50_ms", "p99_ms")
+    sides = {side: {name: summary([one[name] for one in got], 3) for name in names} for side, got in found.items()}
+    added = {
+        name: summary(
+            [one[name] - other[name] for one, other in zip(found["gateway"], found["upstream"], strict=True)], 3
+        )
+        for name in names
+    }
+    return {"rate": round(rate), "connections": connections, "share": _SHARE, "calls": calls, **sides, "added": added}
 
 
 def direct(upstream: str, calls: int, rounds: int) -> dict[str, Any]:
@@ -241,7 +278,7 @@ def added(ours: dict[str, Any], bare: dict[str, Any]) -> dict[str, Any]:
     return {
         shape: {name: round(figures[name]["median"] - bare[shape][name]["median"], 3) for name in ("p50_ms", "p99_ms")}
         for shape, figures in ours.items()
-        if shape in bare
+        if shape in bare  # an open load has its own
     }
 
 
@@ -261,6 +298,7 @@ def main() -> None:
         f"{name} / kaizen": {
             shape: round(figures["cpu_ms"]["median"] / ours[shape]["cpu_ms"]["median"], 1)
             for shape, figures in found.items()
+            if shape != "open"
         }
         for name, found in peers.items()
     }

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from kaizen.core.request import Options as Options
     from kaizen.programs import declare
     from kaizen.programs.agent import react as react
-    from kaizen.programs.cascade import cascade as cascade
     from kaizen.programs.declare import History as History
     from kaizen.programs.declare import SecurityConstraint as SecurityConstraint
     from kaizen.programs.function import program as program
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from kaizen.programs.wrap.best import best_of as best_of
     from kaizen.programs.wrap.best import refine as refine
     from kaizen.programs.wrap.cached import cached as cached
+    from kaizen.programs.wrap.cascade import cascade as cascade
     from kaizen.programs.wrap.packing import packed as packed
 
     context = declare
@@ -51,7 +51,7 @@ _FACE = {
     "Signature": "programs.signature",
     "best_of": "programs.wrap.best",
     "cached": "programs.wrap.cached",
-    "cascade": "programs.cascade",
+    "cascade": "programs.wrap.cascade",
     "configure": "app",
     "context": "programs.declare:",
     "errors": "core.errors:",

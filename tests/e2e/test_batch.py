@@ -91,6 +91,7 @@ async def test_calls_that_can_wait_share_a_batch_at_half_the_price(app: Make, se
         assert row.stages[0].note["batch"].endswith("batch_0")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("batch", "call", "why"),
     [
@@ -119,6 +120,7 @@ async def test_a_full_batch_leaves_at_once(app: Make, server: BatchServer) -> No
     assert server.sizes == [2, 2]
 
 
+@pytest.mark.alone
 @WIRES
 async def test_a_call_is_taken_back_before_its_time_is_over(app: Make, server: BatchServer, wire: str) -> None:
     server.done = False

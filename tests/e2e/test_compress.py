@@ -11,13 +11,15 @@ import pytest
 
 from kaizen import Signature, context
 from kaizen.app import App, build
-from kaizen.app.compression import calibrate, make_evidence
+from kaizen.app.compression import make_evidence
+from kaizen.app.measured.calibrating import calibrate
 from kaizen.core.identity import Identity
 from kaizen.core.message import Message
 from kaizen.core.record import Record, RecordQuery
 from kaizen.core.request import Options, Request
 from kaizen.providers.surprisal.reading import LlamaSurprisal
 from kaizen.providers.weights import find_weights
+from kaizen.serve.doors import Calibrating
 from kaizen.settings import load_settings
 from kaizen.testing.fault_server import FaultServer
 
@@ -119,7 +121,7 @@ async def test_calibration_measures_agreement_and_then_fewer_tokens_are_sent(app
         await here.run(Ask, {"passages": PASSAGES, "question": f"{QUESTION} Answer number {number}."})
     whole = len(said(server.calls[0].json))
     asked = server.count
-    found = await calibrate(here, most=6)
+    found = await calibrate(here, Calibrating(here.scope))
     levels = len({row.level for row in found.measured})
     assert levels >= 3
     assert server.count == asked + found.asked

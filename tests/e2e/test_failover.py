@@ -146,6 +146,7 @@ async def test_a_wrong_request_is_not_passed_on(app: Make, mine: FaultServer, ot
     assert (mine.count, other.count) == (1, 0)
 
 
+@pytest.mark.alone
 async def test_a_rate_limit_is_waited_for_or_passed_on(app: Make, mine: FaultServer, other: FaultServer) -> None:
     here = app(attempts=3, patience=0.05, **CHAIN)
     mine.queue(status(429, retry_after="0.01"))
@@ -201,6 +202,7 @@ async def test_no_model_is_asked_that_the_caller_excludes(app: Make, mine: Fault
     assert (await ask(here, models=("other/*", "mine/*"), cost_budget_usd=1.0)).model == SECOND
 
 
+@pytest.mark.alone
 async def test_a_deadline_bounds_all_models_together(app: Make, mine: FaultServer, other: FaultServer) -> None:
     mine.queue(Fault("never"))
     begun = time.monotonic()
@@ -315,6 +317,7 @@ async def warm(app: App) -> None:
         await ask(app)
 
 
+@pytest.mark.alone
 async def test_a_hedged_call_takes_the_first_good_answer(app: Make, mine: FaultServer, other: FaultServer) -> None:
     here = app(minimum=5, **CHAIN)
     await warm(here)
@@ -362,6 +365,7 @@ async def test_a_hedged_stream_is_the_one_that_begins_first(app: Make, mine: Fau
     assert other.count == 1
 
 
+@pytest.mark.alone
 async def test_a_hedge_keeps_the_deadline(app: Make, mine: FaultServer, other: FaultServer) -> None:
     here = app(minimum=5, **CHAIN)
     await warm(here)

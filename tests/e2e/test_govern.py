@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -13,12 +14,14 @@ import pytest
 from kaizen import Signature, context, errors
 from kaizen.app import App, build
 from kaizen.app.govern import Governance, make_govern
-from kaizen.core.identity import NANO, Limits, Standing, nano_usd
+from kaizen.core.identity import NANO, Identity, Limits, Standing, nano_usd
 from kaizen.core.ids import new_id
+from kaizen.core.message import Message
 from kaizen.core.record import Record, RecordQuery
+from kaizen.core.request import Decoding, Reply, Request
 from kaizen.core.scope import Scope
 from kaizen.settings import load_settings
-from kaizen.testing.fault_server import FaultServer, slow, status
+from kaizen.testing.fault_server import Fault, FaultServer, slow, status
 
 PRICE = {"mine/large": {"input_usd_per_mtok": 10.0, "output_usd_per_mtok": 30.0}}
 COST = nano_usd((20 * 10 + 7 * 30) / 1e6)  # the server counts 20 tokens in and 7 out
@@ -140,6 +143,49 @@ async def test_a_budget_holds_against_parallel_calls_and_is_settled_with_actuals
     assert 30 * COST < spent <= 60 * COST
     codes = [record.error_code for record in await house.records() if record.status == "error"]
     assert codes == ["budget_exceeded"] * (len(refused) + 1)
+
+
+async def test_a_budget_holds_against_parallel_calls_that_are_sent_twice_to_learn(
+    make: Make, server: FaultServer
+) -> None:
+    passages = "\n".join(f"House {at} of the harbour street was built by a family of bakers." for at in range(24))
+    text = f"Context:\n{passages}\n\nQuestion: Who built house 7 of the harbour street?"
+    message = {"role": "assistant", "content": "bakers"}
+    # as many tokens as the prompt has bytes, which is the most that a provider can count
+    usage = {"prompt_tokens": len(text), "completion_tokens": 10}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    body = {"id": "x", "object": "chat.completion", "model": "large", "choices": [choice], "usage": usage}
+    server.default = Fault("body", message=json.dumps(body), delay=0.02)
+    cost = (len(text) * 10 + 10 * 30) / 1e6
+    house = make(inference={"attempts": 1, "compress": {"enabled": True, "sample": 1.0}})
+    key = await house.key(limits=Limits(usd_per_day=nano_usd(9.5 * cost)))
+    request = Request(
+        scope=OURS, model="mine/large", messages=(Message.of("user", text),), decoding=Decoding(max_tokens=10)
+    )
+
+    async def ask() -> Reply:
+        return await house.app.context(Identity(OURS, key)).complete(request)
+
+    found = await asyncio.gather(*(ask() for _ in range(100)), return_exceptions=True)
+    answered = [one for one in found if isinstance(one, Reply)]
+    assert len(answered) + sum(isinstance(one, errors.BudgetExceeded) for one in found) == 100
+    assert server.count == 2 * len(answered) == 8
+    assert (await house.standing(key)).usd_day == pytest.approx(nano_usd(server.count * cost), abs=10)
+
+
+async def test_where_only_the_call_to_learn_from_is_answered_the_reservation_is_charged(
+    make: Make, server: FaultServer
+) -> None:
+    passages = "\n".join(f"House {at} of the harbour street was built by a family of bakers." for at in range(24))
+    text = f"Context:\n{passages}\n\nQuestion: Who built house 7 of the harbour street?"
+    house = make(inference={"attempts": 1, "compress": {"enabled": True, "sample": 1.0}})
+    key = await house.key(limits=Limits(usd_per_day=NANO))
+    server.queue(status(503))  # the whole prompt is sent first
+    request = Request(scope=OURS, model="mine/large", messages=(Message.of("user", text),))
+    with pytest.raises(errors.Unavailable):
+        await house.app.context(Identity(OURS, key)).complete(request)
+    assert server.count == 2
+    assert (await house.standing(key)).usd_day > 100 * COST
 
 
 async def test_a_failed_call_gives_its_reservation_back_but_was_a_request(make: Make, server: FaultServer) -> None:

@@ -177,6 +177,7 @@ async def test_packs_hold_calls_under_the_same_params_only(app: Make, server: Fa
     assert server.count == 3
 
 
+@pytest.mark.alone
 async def test_no_call_misses_its_deadline_for_a_pack(app: Make, server: FaultServer) -> None:
     server.queue(slow(5.0))
     here = app()

@@ -12,6 +12,7 @@ import pytest
 from kaizen import signature
 from kaizen.app import App, build
 from kaizen.app.semantic import make_book
+from kaizen.core.ids import new_id
 from kaizen.core.message import Message
 from kaizen.core.record import Record, RecordQuery
 from kaizen.core.request import Options, Reply, Request
@@ -62,7 +63,7 @@ def server() -> Iterator[FaultServer]:
 
 @pytest.fixture
 def app(server: FaultServer, tmp_path: Path) -> Make:
-    def make(on: bool = True, tenant: str = "acme", **more: Any) -> App:
+    def make(on: bool = True, tenant: str = "acme", tree: Any = None, **more: Any) -> App:
         semantic = {"enabled": on, "false_hits": BUDGET, "explore": 0.0} | more
         settings = {
             "model": "mine/large",
@@ -72,7 +73,7 @@ def app(server: FaultServer, tmp_path: Path) -> Make:
             "models": {"mine/large": {"input_usd_per_mtok": 10.0, "output_usd_per_mtok": 30.0}},
             "inference": {"attempts": 1, "semantic": semantic},
         }
-        return build(load_settings(tmp_path, {}, settings))
+        return build(load_settings(tmp_path, {}, settings | (tree or {})))
 
     return make
 
@@ -168,6 +169,49 @@ async def test_a_restart_keeps_evidence_and_questions(app: Make, server: FaultSe
     assert 0.0 < stats["tasks"]["*"]["bound"] <= BUDGET
     assert 0.0 < stats["tasks"]["*"]["share"] < 1.0
     await second.close()
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_with_a_database_what_one_app_keeps_another_finds_at_once(
+    app: Make, server: FaultServer, postgres_url: str, together: bool
+) -> None:
+    """Without one, it takes in what others kept every ten seconds."""
+    tenant = new_id()
+    storage = {"storage": {"database_url": postgres_url}} if together else {}
+    one, other = app(tenant=tenant, tree=storage), app(tenant=tenant, tree=storage)
+    await ask(other, "Where is my parcel?")  # by now it has looked for what others kept
+    first = await ask(one, asked(*TOPICS[0]))
+    same = await ask(other, asked(*TOPICS[0]).replace(" my ", "  my "))
+    assert (same.tier, server.count) == (("semantic", 2) if together else ("model", 3))
+    assert same.text == first.text
+    # another tenant finds nothing of it
+    assert (await ask(other, asked(*TOPICS[0]), Scope(f"{tenant}-too", "dev"))).tier == "model"
+    await one.close()
+    await other.close()
+
+
+async def test_two_caches_do_not_drop_each_others_questions_from_one_database(
+    app: Make, server: FaultServer, postgres_url: str, tmp_path: Path
+) -> None:
+    tenant, storage = new_id(), {"storage": {"database_url": postgres_url}}
+    one = app(tenant=tenant, tree=storage)
+    other = app(tenant=tenant, tree=storage | {"home": str(tmp_path / "elsewhere")})
+    for where in (one, other, one, other):
+        await ask(where, asked(*TOPICS[0]))
+    assert server.count == 2  # each its own answer, kept in its own place
+    await one.close()
+    await other.close()
+
+
+async def test_a_database_out_of_reach_costs_hits_and_no_answer(app: Make, server: FaultServer) -> None:
+    on = app(tree={"storage": {"database_url": "postgresql://nobody@127.0.0.1:9/none"}})
+    for _ in range(2):
+        messages = (Message.of("user", "Where is my parcel?"),)
+        request = Request(scope=on.scope, model="mine/large", messages=messages, options=Options(exact=False))
+        assert (await on.provider.complete(request)).tier == "model"
+    assert server.count == 2
+    assert on.counted.semantic is not None
+    assert on.counted.semantic.totals()["failures"] >= 1
 
 
 async def test_invalidation_refresh_and_refusal_are_honoured(app: Make, server: FaultServer) -> None:

@@ -47,7 +47,7 @@ async def main(kind: str, where: str, lease: str, limits: str, tasks: str, secon
             if isinstance(taken, Taken):
                 sys.stdout.write("taken\n")
                 sys.stdout.flush()
-                if end <= time.monotonic():
+                if not float(seconds):  # it holds on to what it took
                     await asyncio.sleep(3600)
                 await quota.settle(taken, CALL)
             elif end <= time.monotonic():

@@ -254,6 +254,6 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6) | st.sample
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(TEXT, TEXT)
 def test_any_text_comes_back_and_no_two_are_one(one: str, other: str) -> None:
-    assert "\0" not in rows._escaped(one)
-    assert rows._plain(rows._escaped(one)) == one
-    assert (rows._escaped(one) == rows._escaped(other)) == (one == other)
+    assert "\0" not in rows.escaped(one)
+    assert rows.plain(rows.escaped(one)) == one
+    assert (rows.escaped(one) == rows.escaped(other)) == (one == other)

@@ -55,6 +55,7 @@ async def test_what_was_answered_survives_the_death_of_the_process(tmp_path: Pat
     await all_kept(path, reported)
 
 
+@pytest.mark.alone
 async def test_four_processes_write_at_once(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     children = [start(path, f"writer {number}") for number in range(4)]

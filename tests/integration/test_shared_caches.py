@@ -54,6 +54,60 @@ async def test_nobody_else_may_read_the_file(cache: SqliteCache, path: Path) -> 
     assert modes == [0o600, 0o700]
 
 
+async def test_what_another_one_drops_or_replaces_is_told_at_once(cache: SqliteCache, path: Path) -> None:
+    other = SqliteCache(path, 100 * MIB)
+    await cache.put(LOCAL, "a", b"1", tags=["t"])
+    for _ in range(3):
+        before = await cache.epoch(LOCAL), await cache.generation(LOCAL)
+        await other.put(LOCAL, "new" + new_id(), b"1")
+        assert (await cache.epoch(LOCAL), await cache.generation(LOCAL)) == before
+        await other.put(LOCAL, "a", b"2", tags=["t"])
+        assert (await cache.epoch(LOCAL), await cache.generation(LOCAL)) == (before[0], before[1] + 1)
+        await other.invalidate(LOCAL, ["t"])
+        assert await cache.epoch(LOCAL) == before[0] + 1
+        await cache.put(LOCAL, "a", b"1", tags=["t"])
+    await other.close()
+
+
+async def test_one_that_died_before_its_word_is_noticed_within_a_moment(cache: SqliteCache, path: Path) -> None:
+    await cache.put(LOCAL, "a", b"1")
+    assert await cache.epoch(LOCAL) == 0
+    other = sqlite3.connect(path)  # commits, and says nothing
+    other.execute("INSERT INTO scopes VALUES (?, ?, 5, 5)", (LOCAL.tenant, LOCAL.environment))
+    other.commit()
+    other.close()
+    await asyncio.sleep(0.06)
+    assert (await cache.epoch(LOCAL), await cache.generation(LOCAL)) == (5, 5)
+
+
+async def test_of_many_written_at_once_each_is_kept_by_its_own_rules(cache: SqliteCache) -> None:
+    await cache.put(LOCAL, "there", b"0", tags=["old"])
+    epoch = await cache.epoch(LOCAL)
+    await cache.invalidate(LOCAL, ["gone"])
+    now = await cache.epoch(LOCAL)
+    generation = await cache.generation(LOCAL)
+    mine = [cache.entry(LOCAL, f"new-{number}", b"%d" % number, None, ["t"], now) for number in range(70)]
+    await cache.put_all(
+        [
+            *mine,
+            cache.entry(LOCAL, "there", b"1", None, ["t"], now),  # in the place of what is there
+            cache.entry(LOCAL, "late", b"1", None, ["gone"], epoch),  # its tag was invalidated meanwhile
+            cache.entry(LOCAL, "fine", b"1", None, ["t"], epoch),  # another one's was
+            cache.entry(LOCAL, "over", b"1", 0.0, [], now),
+            cache.entry(LOCAL, "twice", b"1", None, [], now),
+            cache.entry(LOCAL, "twice", b"2", None, [], now),
+            cache.entry(Scope("other"), "there", b"3", None, [], None),
+        ]
+    )
+    assert [await cache.get(LOCAL, one.key) for one in mine] == [one.value for one in mine]
+    found = [await cache.get(LOCAL, name) for name in ("there", "late", "fine", "over", "twice")]
+    assert found == [b"1", None, b"1", None, b"2"]
+    assert await cache.get(Scope("other"), "there") == b"3"
+    assert await cache.generation(LOCAL) > generation
+    assert await cache.invalidate(LOCAL, ["t"]) == 72
+    assert await cache.invalidate(LOCAL, ["old"]) == 0
+
+
 async def test_a_put_waits_for_another_processes_lock_and_the_loop_does_not(cache: SqliteCache, path: Path) -> None:
     await cache.put(LOCAL, "a", b"1")
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from kaizen.app import App, build, compression
-from kaizen.app.compression import calibrate, make_compressor
+from kaizen.app.compression import make_compressor
+from kaizen.app.measured.calibrating import calibrate
 from kaizen.core.errors import ConfigError
 from kaizen.core.identity import Identity
 from kaizen.core.message import Message
 from kaizen.core.request import Options, Reply, Request, Stage, Usage
 from kaizen.inference.compress.compressor import LEVELS, WORD_LEVEL
 from kaizen.providers import weights
+from kaizen.serve.doors import Calibrating
 from kaizen.settings import load_settings
 from kaizen.testing.scripted import ScriptedProvider
 from tests.unit.inference.compress.requests import GOLD, QUESTION, passages
@@ -50,17 +52,20 @@ async def test_the_calls_of_a_task_or_model_are_asked_again_newest_first(tmp_pat
     await call(here, f"{TEXT} routed", model="mine/routed")
 
     before = provider.count
-    found = await calibrate(here, task="lookup", most=2)
+    found = await calibrate(here, Calibrating(here.scope, task="lookup"))
     assert provider.count == before + found.asked
     assert {row.task for row in found.measured} == {"lookup"}
-    assert {row.agreement.compared for row in found.measured} == {2}
-    whole = {one.messages[-1].text for one in provider.requests[before:] if len(one.messages[-1].text) > len(TEXT)}
-    assert whole >= {f"{TEXT} 1", f"{TEXT} 2"}
-    assert f"{TEXT} 0" not in whole
+    assert {row.agreement.compared for row in found.measured} == {3}
+    again = await calibrate(here, Calibrating(here.scope, task="lookup", calls=2))
+    assert again.asked == 2
+    assert {one.messages[-1].text for one in provider.requests[-2:]} > {f"{TEXT} 2"}  # the newest
 
-    (task,) = {row.task for row in (await calibrate(here, model="mine/routed")).measured}
+    whole = await calibrate(here, Calibrating(here.scope, calls=1000))
+    (task,) = {row.task for row in whole.measured if row.model == "mine/routed"}
     assert task.startswith("prompt:")  # the caller named none, so the layer files it by its instructions
-    assert {row.model for row in (await calibrate(here, model="mine/small")).measured} == {"mine/small"}
+    other = await calibrate(here, Calibrating(here.scope, model="mine/small", calls=1000))
+    assert {row.model for row in other.measured} == {"mine/small"}
+    assert {row.task for row in other.measured} >= {"lookup", "chat"}  # all that was recorded, asked of this one
     await here.close()
 
 
@@ -68,7 +73,7 @@ async def test_calls_whose_contents_are_gone_are_passed_over(tmp_path: Path) -> 
     here = app(tmp_path, ScriptedProvider(reads))
     await call(here, TEXT, task="lookup")
     await here.ledger.erase(here.scope)
-    assert (await calibrate(here)).asked == 0
+    assert (await calibrate(here, Calibrating(here.scope))).asked == 0
     await here.close()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kaizen.app import build
+from kaizen.app import build, gateway
 from kaizen.app.gateway import Names, gateway_settings, is_loopback, layers_of, readiness
 from kaizen.core.context import Context, Run
 from kaizen.core.errors import Denied, NotFound, Unavailable
@@ -113,6 +113,17 @@ async def test_what_is_not_configured_is_not_ready(tmp_path: Path) -> None:
     await app.close()
 
 
+@pytest.mark.parametrize(("installed", "state"), [(True, "ok"), (False, "is not installed")])
+async def test_litellm_has_no_address_to_be_asked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool, state: str
+) -> None:
+    monkeypatch.setattr(gateway, "find_spec", lambda name: object() if installed else None)
+    app = build(settings(tmp_path, model="litellm/vertex_ai/gemini", models={}, aliases={}), store=MemoryStore())
+    ready = await readiness(app)
+    assert (ready.parts["provider litellm"], ready.ready) == (state, installed)
+    await app.close()
+
+
 # -- embedding as a call ---
 
 
@@ -176,14 +187,16 @@ async def test_a_failure_is_recorded_and_its_lease_settled(text: str, code: str)
     assert (record.status, record.error_code, rule.settled) == ("error", code, [Need(1, 0, 0.0)])
 
 
-async def test_a_call_that_is_cancelled_is_recorded() -> None:
-    embed, ctx, ledger = embedding()
+async def test_a_call_that_is_cancelled_is_recorded_and_charged_in_full_since_nobody_knows() -> None:
+    rule = Rule()
+    embed, ctx, ledger = embedding(rule)
     task = asyncio.create_task(embed(ctx, "m/e", ["wait"]))
     await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert [one.status for one in await kept(ledger)] == ["cancelled"]
+    assert rule.settled == rule.needs == [Need(1, 4, 2.0)]
 
 
 @pytest.mark.parametrize(("says", "error"), [(Deny("no"), Denied), (Ask("may it?"), Suspension)])

@@ -25,6 +25,7 @@ from kaizen.settings import (
     OpenAISettings,
     Settings,
     data_home,
+    editor_words,
     load_settings,
     merge,
     read,
@@ -568,3 +569,15 @@ def test_what_is_nested_too_deep_is_refused(tmp_path: Path) -> None:
         load(tmp_path, "a = " + "[" * 100_000)
     with pytest.raises(ConfigError, match="KAIZEN_PROVIDERS should be JSON: it is nested too deep"):
         load(tmp_path, "", {"KAIZEN_PROVIDERS": "[" * 100_000})
+
+
+# -- the editor -------------------------------------------------------------------------------------
+
+
+def test_the_editor_is_visual_then_editor_in_words() -> None:
+    assert editor_words({"VISUAL": "code --wait", "EDITOR": "vi"}) == ["code", "--wait"]
+    assert editor_words({"VISUAL": " ", "EDITOR": "'my editor' -x"}) == ["my editor", "-x"]
+    with pytest.raises(ConfigError, match="EDITOR is not set"):
+        editor_words({})
+    with pytest.raises(ConfigError, match="the variable EDITOR is no command"):
+        editor_words({"EDITOR": "'"})

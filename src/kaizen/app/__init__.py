@@ -7,14 +7,16 @@ import os
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kaizen.app.adapters import capabilities, default_params, endpoint_of, make_adapter, own_prices, same
-from kaizen.app.layers import make_layers, retries
+from kaizen.app.layers import Counted, make_layers, retries
 from kaizen.app.learn.embedder import LocalEmbedder
+from kaizen.app.learn.feedback import feedback
+from kaizen.app.learn.registry import make_releases
 from kaizen.app.routes import with_route
 from kaizen.app.storage import forget_cache, ledger_file, make_cache, make_store, process_cache
 from kaizen.app.telemetry import make_exporter
@@ -24,7 +26,8 @@ from kaizen.core.errors import Denied
 from kaizen.core.identity import Identity
 from kaizen.core.ids import new_id
 from kaizen.core.params import Params
-from kaizen.core.protocols import Cache, Policy, Provider, Store, Suspended
+from kaizen.core.protocols import Archive, Cache, Policy, Provider, Store, Suspended
+from kaizen.core.record import Record
 from kaizen.core.scope import Scope
 from kaizen.inference.ceiling import Ceiling
 from kaizen.inference.failover.health import Health
@@ -34,7 +37,8 @@ from kaizen.ledger.key import load_key
 from kaizen.ledger.ledger import Ledger
 from kaizen.ledger.log import setup_logging
 from kaizen.programs.runnable import current_call
-from kaizen.programs.runner import Runner
+from kaizen.programs.runner import Runner, Services
+from kaizen.registry.releases import Releases
 from kaizen.serve.portal import Portal
 from kaizen.settings import Settings, merge, read
 
@@ -47,7 +51,10 @@ class App:
         provider: the onion.
         ledger: the records.
         cache: where steps and calls keep their answers.
+        registry: versions and labels of what programs are made of.
+        releases: which of them run.
         health: how each model does, as far as this process has asked it.
+        counted: what the caches did, in this process.
         scope: whose data its runs are.
         closed: whether ``close`` was called.
     """
@@ -60,10 +67,13 @@ class App:
         runner: Runner,
         *,
         cache: Cache,
+        releases: Releases,
         health: Health | None = None,
+        counted: Counted | None = None,
     ) -> None:
         self.settings, self.provider, self.ledger, self.cache = settings, provider, ledger, cache
-        self.health = health or Health()
+        self.registry, self.releases = releases.registry, releases
+        self.health, self.counted = health or Health(), counted or Counted()
         self.scope = Scope(settings.tenant, settings.environment)
         self.closed = False
         self._runner = runner
@@ -103,7 +113,27 @@ class App:
             emit=emit,
             overrides=overrides,
             replay=await self.ledger.steps(self.scope, run_id) if run_id else None,
+            releases=await self.releases.ready(self.scope),
         )
+        return await self._runner.start(run, program, inputs)
+
+    async def new_run(self, run_id: str | None = None, *, seconds: float | None = None) -> Run:
+        """A run that is to begin, for who wants more of it than ``start`` takes: ``replace(run, subject="ada")``.
+
+        Args:
+            run_id: an earlier run to go on with.
+            seconds: how long it may take, from now on.
+        """
+        return Run(
+            runtime=self._runner,
+            scope=self.scope,
+            run_id=run_id or new_id(),
+            deadline=None if seconds is None else time.monotonic() + seconds,
+            replay=await self.ledger.steps(self.scope, run_id) if run_id else None,
+        )
+
+    async def start_run(self, run: Run, program: Program, inputs: Mapping[str, Any]) -> Answer | Suspended:
+        """Begin a run with a program; see ``new_run``. Versions that it does not name are those that are released."""
         return await self._runner.start(run, program, inputs)
 
     def context(self, identity: Identity, *, deadline: float | None = None) -> Context:
@@ -133,6 +163,7 @@ class App:
             run_id=new_id(),
             principal=identity.principal,
             deadline=deadline,
+            releases=await self.releases.ready(identity.scope),
         )
         return await self._runner.start(run, program, inputs)
 
@@ -167,6 +198,12 @@ class App:
         """``run`` for plain code: waits on the private loop."""
         return self._portal.call(lambda: self.run(program, inputs), program.spec.name.rsplit(".", 1)[-1])
 
+    def score(
+        self, about: Record, value: float, comment: str = "", correct: Mapping[str, Any] | None = None
+    ) -> Awaitable[Record]:
+        """Keep a person's word on an answer, see ``Record.score``: at once in plain code, else when it is awaited."""
+        return feedback(self, about, value, comment, correct, self._portal)
+
     async def stream(self, program: Program, inputs: Mapping[str, Any]) -> AsyncGenerator[Partial | Answer]:
         """Partial outputs as they are written, then the answer, whose record is kept by then.
 
@@ -198,6 +235,7 @@ class App:
         if _current is None or _current is self or _current.cache is not self.cache:
             forget_cache(self.cache)
             await self.cache.close()
+        await self.registry.close()
 
     def close_blocking(self) -> None:
         """``close`` for plain code, the private loop included."""
@@ -212,6 +250,7 @@ def build(
     store: Store | None = None,
     policy: Policy | None = None,
     cache: Cache | None = None,
+    archive: Archive | None = None,
 ) -> App:
     """Join an App. The only wiring there is, readable top to bottom.
 
@@ -221,6 +260,7 @@ def build(
         store: instead of the settings': SQLite under ``home``, or PostgreSQL. The App closes it.
         policy: asked before every program call and every model call.
         cache: where steps and calls keep their answers, instead of the settings'. The App closes it.
+        archive: where versions and labels lie, instead of the settings'. The App closes it.
     """
     endpoints = {name: endpoint_of(one) for name, one in settings.providers.items()}
     factories: dict[str, Callable[[], Provider]] = {
@@ -230,7 +270,8 @@ def build(
     prices = PriceTable(own_prices(settings), endpoints)
     cache = cache or make_cache(settings)
     store = store or make_store(settings)
-    layers = with_route(make_layers(settings, prices, cache), settings, prices, store)
+    counted = Counted()
+    layers = with_route(make_layers(settings, prices, cache, counted), settings, prices, store)
     onion = provider or build_onion(factories, prices=prices, retries=retries(settings), layers=layers)
     ledger = Ledger(
         store,
@@ -241,20 +282,26 @@ def build(
     )
     defaults = default_params(settings, capabilities(settings, endpoints))
     written = {ref: model.max_output_tokens for ref, model in settings.models.items()}
-    failover = settings.inference.failover
-    ceiling = Ceiling(prices, written, layers.candidates, hedged=failover.enabled and failover.hedge)
+    own = settings.inference
+    ceiling = Ceiling(
+        prices,
+        written,
+        layers.candidates,
+        hedged=own.failover.enabled and own.failover.hedge,
+        compared=own.compress.enabled and own.compress.sample > 0,
+        cascade=own.route.cascade.models if own.route.enabled and own.route.cascade is not None else (),
+    )
     health = layers.health or Health()
+    releases = make_releases(settings, archive)
     runner = Runner(
         provider=onion,
         ledger=ledger,
         defaults=defaults,
         policy=policy,
         ceiling=ceiling,
-        cache=cache,
-        scored=health.score,
-        embedder=LocalEmbedder(),
+        services=Services(cache=cache, scored=health.score, embedder=LocalEmbedder(), releases=releases.ready),
     )
-    return App(settings, onion, ledger, runner, cache=cache, health=health)
+    return App(settings, onion, ledger, runner, cache=cache, releases=releases, health=health, counted=counted)
 
 
 _lock = threading.Lock()

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from ipaddress import ip_address
 from typing import Final
 
@@ -130,6 +131,8 @@ def make_backend(app: App, authenticator: Authenticator, policy: Policy | None) 
         resolve=names.resolve,
         models=names.models,
         ready=partial(readiness, app),
+        conditions=app.health.snapshot,
+        counts=app.counted.rows,
         embed=embed,
         close=app.close,
     )
@@ -206,7 +209,8 @@ async def _provider_state(settings: Settings, name: str) -> str:
             ]
             return f"has no weights for {', '.join(missing)}" if missing else "ok"
         case LiteLLMSettings():
-            return "ok"  # it chooses the address by the model's name; there is nothing to ask without a call
+            # it chooses the address by the model's name, so there is nothing to ask without a call
+            return "ok" if find_spec("litellm") is not None else "is not installed"
         case _:
             return await asyncio.to_thread(_reached, provider)
 
@@ -241,8 +245,6 @@ def _embedded(settings: Settings) -> set[str]:
 
 def _embedders(settings: Settings) -> tuple[str, ...]:
     """The embedders that can be asked."""
-    from importlib.util import find_spec
-
     return (WORDLLAMA,) if "embedded" in settings.providers and find_spec("wordllama") is not None else ()
 
 

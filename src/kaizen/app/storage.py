@@ -24,7 +24,7 @@ def make_store(settings: Settings) -> Store:
     try:
         from kaizen.stores.postgres.store import PostgresStore
     except ImportError as error:
-        raise _missing("storage.database_url", "postgres") from error
+        raise not_installed("storage.database_url", "postgres") from error
     return PostgresStore(url.get_secret_value())
 
 
@@ -46,7 +46,7 @@ def make_cache(settings: Settings, *, sole: bool = False) -> Cache:
         try:
             from kaizen.stores.cache.redis import RedisCache
         except ImportError as error:
-            raise _missing("storage.redis_url", "redis") from error
+            raise not_installed("storage.redis_url", "redis") from error
         return RedisCache(url.get_secret_value())
     from kaizen.stores.cache.memory import MemoryCache
 
@@ -57,6 +57,11 @@ def make_cache(settings: Settings, *, sole: bool = False) -> Cache:
     from kaizen.stores.cache.tiered import TieredCache
 
     return TieredCache(memory, SqliteCache(settings.home.absolute() / "cache.db", own.disk_bytes), sole=sole)
+
+
+def counts_folder(settings: Settings) -> Path:
+    """Where each gateway keeps its counts, in a folder named by its port."""
+    return settings.home.absolute() / "gateway"
 
 
 def ledger_file(home: Path) -> Path:
@@ -93,5 +98,6 @@ def _start_anew() -> None:
 os.register_at_fork(after_in_child=_start_anew)
 
 
-def _missing(key: str, extra: str) -> ConfigError:
+def not_installed(key: str, extra: str) -> ConfigError:
+    """The error for a setting whose extra is not there."""
     return ConfigError(f'{key} is set, and its client is not installed: pip install "kaizen-engine[{extra}]"')

@@ -10,7 +10,6 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from typing import Final
 
 from kaizen.core.errors import Conflict, InvalidInput, KaizenError, NotFound, Unauthenticated
@@ -78,7 +77,7 @@ class Keys:
         # bounded before it goes anywhere
         if prefix != PREFIX or len(secret) != _SECRET_LENGTH or not 0 < len(key_id) <= 32 or not key_id.isalnum():
             raise Unauthenticated("the credential is no key of ours")
-        seen = await self._find(key_id)
+        seen = self._at_hand(key_id) or await self._find(key_id)
         if seen is None or not _fits(seen.key, _digest(credential), now := self._clock()):
             raise Unauthenticated("the key is not known")
         if not seen.key.live(now):
@@ -88,17 +87,19 @@ class Keys:
 
     async def key(self, key_id: str) -> Key | None:
         """A key as it is now, or was at most ``recheck`` seconds ago; None where there is none."""
-        seen = await self._find(key_id)
+        seen = self._at_hand(key_id) or await self._find(key_id)
         return None if seen is None else seen.key
 
     def good(self, key: Key) -> bool:
         """Whether a key is neither expired nor revoked."""
         return key.live(self._clock())
 
+    def _at_hand(self, key_id: str) -> _Seen | None:
+        seen = self._seen.get(key_id)
+        return seen if seen is not None and time.monotonic() < seen.until else None
+
     async def _find(self, key_id: str) -> _Seen | None:
         seen, now = self._seen.get(key_id), time.monotonic()
-        if seen is not None and now < seen.until:
-            return seen
         key = await self._store.find(key_id)
         if key is None:
             self._seen.pop(key_id, None)
@@ -220,11 +221,6 @@ class Keys:
         if key is None or tenant not in (None, key.scope.tenant):
             raise NotFound(f"there is no key {key_id}")
         return key
-
-
-def permits(models: Sequence[str] | None, model: str) -> bool:
-    """Whether a list of refs and patterns, such as ``openai/*``, has a model; None has all."""
-    return models is None or any(fnmatchcase(model, pattern) for pattern in models)
 
 
 def _new_secret(key_id: str) -> str:

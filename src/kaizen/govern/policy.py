@@ -13,6 +13,7 @@ from kaizen.core.identity import (
     BUDGETS,
     INFER,
     NO_LIMITS,
+    TRACE,
     Amount,
     Claim,
     Key,
@@ -23,9 +24,10 @@ from kaizen.core.identity import (
     Taken,
     bound_of,
     nano_usd,
+    permits,
 )
 from kaizen.core.protocols import Allow, Decision, Deny, Need
-from kaizen.govern.keys import Keys, permits
+from kaizen.govern.keys import Keys
 
 _KEY: Final = "key:"
 _USER: Final = "user:"
@@ -85,8 +87,9 @@ class Govern:
     """The Policy of keys, limits and budgets.
 
     "infer" takes one call, the tokens and the dollars it needs at most from its key, its user and its tenant at once,
-    and hands them out as a Lease. All other actions are allowed. The caller is ``ctx.run.principal``: ``key:<id>`` is
-    looked up, ``user:<name>`` has a user's limits, anything else acts for its tenant alone.
+    and hands them out as a Lease; "trace" takes what it needs alike, and asks no model. All other actions are allowed.
+    The caller is ``ctx.run.principal``: ``key:<id>`` is looked up, ``user:<name>`` has a user's limits, anything else
+    acts for its tenant alone.
 
     Args:
         keys: what is known of a key.
@@ -106,7 +109,7 @@ class Govern:
             BudgetExceeded: a budget of dollars has not enough left for what it needs at most.
             StoreError: nobody can tell, so no.
         """
-        if action != INFER:
+        if action not in (INFER, TRACE):
             return _ALLOWED
         principal, scope = ctx.run.principal, ctx.run.scope
         key, models = None, None
@@ -117,7 +120,7 @@ class Govern:
             models = key.models if key is not None else None
         elif principal.startswith(_USER):
             models = self._rules.user_models
-        if not permits(models, target):
+        if action == INFER and not permits(models, target):
             return Deny("this caller may not ask that model")
         claims = self._claims_of(scope.tenant, principal, key)
         if not claims:
@@ -133,13 +136,6 @@ class Govern:
         if isinstance(found, Taken):
             return Allow(Held(self._quota, found))
         return _refuse(found, claims, need)
-
-    async def permits(self, principal: str, model: str) -> bool:
-        """Whether a caller may ask a model at all: for layers that choose among several."""
-        if principal.startswith(_KEY):
-            key = await self._keys.key(principal.removeprefix(_KEY))
-            return key is not None and permits(key.models, model)
-        return not principal.startswith(_USER) or permits(self._rules.user_models, model)
 
     def _problem(self, key: Key | None, ctx: Context) -> Deny | None:
         """What is wrong with a key, or with what it is used for."""

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeAlias, assert_never
 
 from kaizen.core.errors import ProviderError
 from kaizen.core.protocols import Provider
-from kaizen.core.request import Chunk, Reply, Request, Stage, TokenLogprob, Usage
+from kaizen.core.request import Chunk, Reply, Request, Spare, Stage, TokenLogprob, Usage
 from kaizen.inference.prices import PriceTable
 
 Measure: TypeAlias = Literal["mean", "least", "product"]
@@ -141,7 +141,7 @@ class Cascade:
         """The answer, and what it alone used.
 
         Raises:
-            ProviderError: the last model's.
+            ProviderError: the last model's; ``detail["billed"]`` is set where one before it answered.
         """
         begun, waited = time.perf_counter(), 0.0
         tried: list[dict[str, Any]] = []
@@ -150,12 +150,14 @@ class Cascade:
         for model in self.models:
             last = model == self.models[-1]
             # the last one's confidence changes nothing, and some providers offer none
-            logprobs = request.top_logprobs if wanted or last else 0
+            logprobs = request.top_logprobs if wanted or last else Spare(0)
             asked = time.perf_counter()
             try:
                 reply = await self._inner.complete(replace(request, model=model, top_logprobs=logprobs))
             except ProviderError as error:
                 if last:
+                    if replies:
+                        error.detail = {**error.detail, "billed": True}
                     raise
                 tried.append({"model": model, "error": error.code})
                 continue

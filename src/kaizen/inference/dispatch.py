@@ -11,6 +11,7 @@ from typing import Any
 from kaizen.core.errors import NotFound
 from kaizen.core.protocols import Provider
 from kaizen.core.request import Chunk, Reply, Request
+from kaizen.inference.drawn import drawn, drawn_stream
 
 
 class Dispatch:
@@ -34,11 +35,17 @@ class Dispatch:
     # plain, not async, as whatever only passes on: thousands of calls wait at once, each with all its frames
     def complete(self, request: Request, /) -> CoroutineType[Any, Any, Reply]:
         """Ask the adapter."""
-        return self._adapter(request.model).complete(request)
+        adapter = self._adapter(request.model)
+        if request.allowance is not None:
+            return drawn(request.allowance, adapter, request)
+        return adapter.complete(request)
 
     def stream(self, request: Request, /) -> AsyncIterator[Chunk]:
         """Ask the adapter for a stream."""
-        return self._adapter(request.model).stream(request)
+        adapter = self._adapter(request.model)
+        if request.allowance is not None:
+            return drawn_stream(request.allowance, adapter, request)
+        return adapter.stream(request)
 
     def _adapter(self, ref: str) -> Provider:
         name, _, model = ref.partition("/")

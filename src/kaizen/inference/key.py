@@ -27,7 +27,7 @@ _KEPT: Final = 1024
 
 # What can't change the answer. How long a provider keeps a prompt can't, nor whom it is told the call is for.
 _MARKS: Final = frozenset({"mark"})
-_REQUEST: Final = frozenset({"messages", "stable", "deadline", "options", "user", "step"})
+_REQUEST: Final = frozenset({"messages", "stable", "deadline", "options", "user", "step", "allowance"})
 _OPTIONS: Final = frozenset({"exact", "refresh", "semantic", "batch", "hedge", "ttl", "tags"})
 
 
@@ -52,6 +52,8 @@ _written: Final = _getter(Request, _REQUEST | {"output", "tools", "decoding", "s
 # By identity of the stable messages, tools and schema, which programs make once: the hash as it is after them. What
 # is identified is held with it, so that no other object takes over its id.
 _heads: dict[tuple[object, ...], tuple[Any, tuple[object, ...]]] = {}
+# The same for what goes before the messages of requests that have no stable ones.
+_begins: dict[tuple[object, ...], tuple[Any, tuple[object, ...]]] = {}
 
 
 def request_key(request: Request) -> str:
@@ -97,7 +99,7 @@ def _head(request: Request) -> Any:
     """The hash of all that goes before the messages which are a request's own."""
     stable = request.messages[: request.stable]
     if not stable:
-        return _begun(request)
+        return _beginning(request)
     held = (request.output, request.tools, *stable)
     key = (*_scalars(request), *map(id, held))
     known = _heads.get(key)
@@ -107,6 +109,17 @@ def _head(request: Request) -> Any:
         if len(_heads) >= _KEPT:
             _heads.clear()
         known = _heads[key] = (made, held)
+    return known[0].copy()
+
+
+def _beginning(request: Request) -> Any:
+    scope, held = request.scope, (request.decoding, request.output, request.tools)
+    key = (scope.tenant, scope.environment, *_written(request), *map(id, held))
+    known = _begins.get(key)
+    if known is None:
+        if len(_begins) >= _KEPT:
+            _begins.clear()
+        known = _begins[key] = (_begun(request), held)
     return known[0].copy()
 
 

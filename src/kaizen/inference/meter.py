@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 from kaizen.core.protocols import Provider
+from kaizen.core.quick.values import changed
 from kaizen.core.request import Chunk, Reply, Request
 from kaizen.inference.prices import PriceTable
 from kaizen.inference.streams import closing
@@ -40,7 +40,7 @@ class Meter:
                 if chunk.reply is None:
                     yield chunk
                 else:
-                    yield replace(chunk, reply=await self._priced(chunk.reply))
+                    yield Chunk(chunk.text, await self._priced(chunk.reply))
 
     def _look_ahead(self, ref: str) -> None:
         # Reading the maintained table takes some 0.4 s of CPU, once a process: it is done in a thread while the
@@ -56,4 +56,4 @@ class Meter:
         if quote is None:
             quote = await asyncio.to_thread(self._prices.look_up, reply.model)
         cost = quote.price.cost(reply.usage) if quote.price is not None else None
-        return reply if cost is None else replace(reply, cost_usd=cost)
+        return reply if cost is None else changed(reply, cost_usd=cost)

@@ -94,23 +94,46 @@ class Retry:
     def _wait(self, error: ProviderError, attempt: int, request: Request, *, final: bool = False) -> float:
         """Seconds to wait before the next request; raises the error where there is to be none."""
         refused = isinstance(error, CircuitOpen)  # nobody was asked
-        error.detail = {**error.detail, "attempts": attempt - 1 if refused else attempt}
-        retries, deadline = self._retries, request.deadline
-        asked = error.retry_after or 0.0
-        if final or refused or not error.retryable or attempt >= retries.attempts or asked > self._longest(request):
+        if refused or final:
+            error.detail = {**error.detail, "attempts": attempt - 1 if refused else attempt}
             raise error
-        # the exponent is bounded because 2.0 ** 1024 overflows, long after backoff_max was reached
-        backoff = min(retries.backoff_max, retries.backoff * 2.0 ** min(attempt - 1, 64))
-        wait = asked + self._draw() * backoff
-        if deadline is not None and time.monotonic() + wait >= deadline:
-            raise error
-        return wait
+        retries = replace(self._retries, retry_after_max=self._longest(request))
+        return pause(error, attempt, retries, request.deadline, draw=self._draw)
 
     def _longest(self, request: Request) -> float:
         """The longest wait that a provider may ask for."""
         longest = self._retries.retry_after_max
         patience = None if self._patience is None else self._patience(request)
         return longest if patience is None else min(longest, patience)
+
+
+def pause(
+    error: ProviderError,
+    attempt: int,
+    retries: Retries,
+    deadline: float | None,
+    *,
+    draw: Callable[[], float] = random.random,
+) -> float:
+    """Seconds to wait before the next request, see ``Retry``; raises the error where there is to be none.
+
+    Args:
+        error: of the last one; how many there were is noted in its detail.
+        attempt: its number, from 1 on.
+        retries: how often and how patiently.
+        deadline: ``time.monotonic()`` by which an answer is wanted.
+        draw: a number from 0 to 1, at random.
+    """
+    error.detail = {**error.detail, "attempts": attempt}
+    asked = error.retry_after or 0.0
+    if not error.retryable or attempt >= retries.attempts or asked > retries.retry_after_max:
+        raise error
+    # the exponent is bounded because 2.0 ** 1024 overflows, long after backoff_max was reached
+    backoff = min(retries.backoff_max, retries.backoff * 2.0 ** min(attempt - 1, 64))
+    wait = asked + draw() * backoff
+    if deadline is not None and time.monotonic() + wait >= deadline:
+        raise error
+    return wait
 
 
 def _counted(chunk: Chunk, reply: Reply, attempts: int) -> Chunk:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias, assert_never
@@ -55,6 +56,20 @@ class Cost:
         )
 
 
+async def model_calls(store: Store, scope: Scope, query: RecordQuery) -> AsyncIterator[Record]:
+    """The model calls that a query is about, in its order; its ``kind`` is not used.
+
+    A ref is a model's, or a program's: then those are meant that the program made itself.
+    """
+    made = frozenset[str]()
+    if query.ref is not None:
+        programs = store.records(scope, RecordQuery(kind="program", ref=query.ref))
+        made = frozenset([program.id async for program in programs])
+    async for record in store.records(scope, replace(query, kind="model", ref=None, limit=None)):
+        if query.ref is None or record.ref == query.ref or record.parent_id in made:
+            yield record
+
+
 async def costs(store: Store, scope: Scope, by: CostsBy, query: RecordQuery | None = None) -> list[Cost]:
     """Costs by group, the dearest first; days in their order. One pass over the scope's model calls.
 
@@ -65,7 +80,7 @@ async def costs(store: Store, scope: Scope, by: CostsBy, query: RecordQuery | No
         query: which calls to count; its ``kind`` and order are not used.
     """
     sums: dict[str, Cost] = {}
-    async for record in store.records(scope, replace(query or RecordQuery(), kind="model", newest_first=False)):
+    async for record in model_calls(store, scope, replace(query or RecordQuery(), newest_first=False)):
         group = _group(record, by)
         sums[group] = sums.get(group, Cost(group)).plus(record)
     if by == "day":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from kaizen.core.errors import ContentFiltered, NotFound, OutputInvalid
 from kaizen.core.ids import digest
+from kaizen.core.known.repeats import facts_of
 from kaizen.core.protocols import Store
 from kaizen.core.record import Payload, Record, RecordQuery
 from kaizen.core.request import Request
@@ -74,7 +75,15 @@ class Ledger:
     def seal_request(self, scope: Scope, request: Request) -> tuple[Payload, ...]:
         """A request's contents under their address; then what it shares with others, if it shares anything."""
         if not request.stable:
-            return (self.seal(scope, whole(request)),)
+            facts = facts_of(request)
+            if facts is None:
+                return (self.seal(scope, whole(request)),)
+            known = facts.get(self)
+            if known is None or known[0] != scope:
+                payload = self.seal(scope, whole(request))
+                self._shared.again(payload)
+                known = facts[self] = (scope, (payload,))
+            return known[1]
         shared = self._shared.of(scope, request, self.seal)
         return self.seal(scope, rest(request, shared.digest)), shared
 
@@ -133,17 +142,22 @@ class Ledger:
             [record async for record in self.records(scope, RecordQuery(run_id=run_id)) if record.kind != "score"]
         )
 
-    async def steps(self, scope: Scope, run_id: str) -> Mapping[str, Record]:
+    async def steps(self, scope: Scope, run_id: str, *, useless: bool = False) -> Mapping[str, Record]:
         """What a run has done already, by step: the calls that ended well, the latest where there are several.
 
         Replies that their program could not use are left out, or a resumed run could only fail once more.
+
+        Args:
+            scope: whose.
+            run_id: which.
+            useless: take those replies in as well, for a run to which a failure is a result: they were paid for.
         """
         records = [one async for one in self.records(scope, RecordQuery(run_id=run_id)) if one.kind != "score"]
         failed = {one.id for one in records if one.error_code in _USELESS}
         return {
             one.step: one
             for one in records
-            if one.status == "ok" and not (one.kind == "model" and one.parent_id in failed)
+            if one.status == "ok" and (useless or not (one.kind == "model" and one.parent_id in failed))
         }
 
     async def close(self) -> None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final
 
 from pydantic_core import from_json, to_json
 
+from kaizen.core.known.plain import plain_messages
 from kaizen.core.record import Payload
 from kaizen.core.request import Request
 from kaizen.core.scope import Scope
@@ -22,7 +24,9 @@ SHARED: Final = "$shared"  # no field can be called so: names are identifiers
 _BEGINS: Final = f'{{"{SHARED}":"'.encode()
 _KEPT: Final = 1024
 _AGAIN_S: Final = 60.0
-_RARE: Final = ("tool", "parallel_tools", "json_object", "user")
+_RARE: Final = ("tool", "parallel_tools", "json_object", "plain", "user")
+_NONE_SAID: Final = (None, None, False, False, None)
+_rare: Final = attrgetter(*_RARE)
 
 
 @dataclass(slots=True)
@@ -49,27 +53,48 @@ class SharedParts:
         """What the request shares with others, sealed."""
         stable, held = request.messages[: request.stable], (request.output, request.tools, request.decoding)
         owner = (scope.tenant, scope.environment)
-        choice = (request.tool_choice, request.tool, request.parallel_tools, request.json_object, request.user)
+        choice = (
+            request.tool_choice,
+            request.tool,
+            request.parallel_tools,
+            request.json_object,
+            request.plain,
+            request.user,
+        )
         key = (*owner, request.model, *choice, request.top_logprobs, *map(id, held), *map(id, stable))
         known = self._known.get(key)
         if known is None:
-            if len(self._known) >= _KEPT:
-                self._known.clear()
-                self._parts.clear()
+            self._make_room()
             part = _Part(seal(scope, to_json(_fields(request, stable))))
             known = self._known[key] = (part, (*held, *stable))
             self._parts[id(part.payload)] = part
         return known[0].payload
 
+    def again(self, payload: Payload) -> None:
+        """The whole of a request that comes again and again: it need not be written each time either."""
+        self._make_room()
+        self._parts[id(payload)] = _Part(payload)
+
+    def _make_room(self) -> None:
+        if len(self._parts) >= _KEPT:
+            self._known.clear()
+            self._parts.clear()
+
     def unwritten(self, payloads: Sequence[Payload]) -> Sequence[Payload]:
         """Payloads without the shared parts that were written lately."""
-        now, parts = time.monotonic(), self._parts
+        parts = self._parts
+        if not parts:
+            return payloads
+        now = time.monotonic()
         return [one for one in payloads if (part := parts.get(id(one))) is None or part.kept_until <= now]
 
     def written(self, payloads: Sequence[Payload]) -> None:
         """These are stored now."""
+        parts = self._parts
+        if not parts:
+            return
         for one in payloads:
-            if (part := self._parts.get(id(one))) is not None:
+            if (part := parts.get(id(one))) is not None:
                 part.kept_until = time.monotonic() + _AGAIN_S
 
     def forget(self) -> None:
@@ -80,7 +105,12 @@ class SharedParts:
 
 def whole(request: Request) -> bytes:
     """The JSON of a request that shares nothing; scope and deadline are the record's."""
-    return to_json(_fields(request, request.messages))
+    fields = _fields(request, plain_messages(request.messages))
+    if request.output is None and not request.tools:
+        # the decoding stands last but one, and is the same for nearly all calls
+        decoding, top = fields.pop("decoding"), fields.pop("top_logprobs")
+        return b'%b,"decoding":%b,"top_logprobs":%b}' % (to_json(fields)[:-1], _decoded(decoding), to_json(top))
+    return to_json(fields)
 
 
 def rest(request: Request, address: str) -> bytes:
@@ -100,10 +130,29 @@ def joined(shared: bytes, own: bytes) -> bytes:
     return to_json(request)
 
 
+def _decoded(decoding: Any) -> bytes:
+    """A decoding's JSON, kept by identity: callers say the same few things again and again."""
+    known = _decodings.get(id(decoding))
+    if known is None:
+        if len(_decodings) >= _KEPT:
+            _decodings.clear()
+        known = _decodings[id(decoding)] = (decoding, to_json(decoding))
+    return known[1]
+
+
+_decodings: dict[int, tuple[Any, bytes]] = {}
+
+
 def _fields(request: Request, messages: object) -> dict[str, object]:
     # only where it is said: most calls name none of these
-    rare = {name: value for name in _RARE if (value := getattr(request, name)) not in (None, False)}
-    return rare | {
+    said = _rare(request)
+    rare = (
+        {}
+        if said == _NONE_SAID
+        else {name: value for name, value in zip(_RARE, said, strict=True) if value not in (None, False)}
+    )
+    return {
+        **rare,
         "model": request.model,
         "messages": messages,
         "output": request.output,

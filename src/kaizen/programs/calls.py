@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import cast
+from typing import Final, assert_never, cast
 
 from kaizen.core.context import Context
-from kaizen.core.errors import KaizenError, ProviderError, Timeout
+from kaizen.core.errors import Denied, KaizenError, ProviderError, Timeout
 from kaizen.core.ids import new_id
-from kaizen.core.protocols import Lease, Need
+from kaizen.core.protocols import Allow, Ask, Deny, Lease, Need, Policy
 from kaizen.core.record import Payload, Record, Status
 from kaizen.core.request import Reply, Request
 from kaizen.core.spec import Spec
@@ -26,6 +26,29 @@ class Suspension(BaseException):
     def __init__(self, step: str, question: str) -> None:
         super().__init__(question)
         self.step, self.question = step, question
+
+
+async def leased(
+    policy: Policy | None, ctx: Context, action: str, target: str, need: Need | None = None
+) -> Lease | None:
+    """What policy reserves for an action; None where it reserves nothing, or there is none.
+
+    Raises:
+        Denied: policy says no. LimitReached, BudgetExceeded: not now, or not any more.
+        Suspension: policy asks for somebody's word.
+    """
+    if policy is None:
+        return None
+    decision = await policy.decide(ctx, action, target, need)
+    match decision:
+        case Allow(lease):
+            return lease
+        case Deny(reason):
+            raise Denied(f"{target}: {reason}")
+        case Ask(question):
+            raise Suspension(ctx.step, question)
+        case _:
+            assert_never(decision)
 
 
 class ProgramCall:
@@ -59,6 +82,9 @@ class ProgramCall:
             latency_ms=(time.perf_counter() - self.clock) * 1000,
             model=tally.model,
             params=tally.params,
+            version=tally.version,
+            experiment=tally.experiment,
+            subject=ctx.run.subject,
             contract=self.spec.contract,
             tokens_in=tally.tokens_in,
             tokens_out=tally.tokens_out,
@@ -108,7 +134,7 @@ class ModelCall:
     def record(self, reply: Reply | None, error: BaseException | None, sent: str, got: str | None) -> Record:
         """The call's record, as it ends now, with the addresses of what was sent and what came."""
         ctx = self.ctx
-        status, code, message = ending(error)
+        status, code, message = ending(error) if error is not None else _WELL
         answered = reply or Reply(model=self.request.model, attempts=0)
         usage = answered.usage
         return Record(
@@ -125,6 +151,9 @@ class ModelCall:
             latency_ms=(time.perf_counter() - self.clock) * 1000,
             model=answered.model,
             params=ctx.tally.params,
+            version=ctx.tally.version,
+            experiment=ctx.tally.experiment,
+            subject=ctx.run.subject,
             tokens_in=usage.tokens_in,
             tokens_out=usage.tokens_out,
             tokens_cached=usage.tokens_cached,
@@ -144,13 +173,24 @@ class ModelCall:
         )
 
 
+_WELL: Final[tuple[Status, None, None]] = ("ok", None, None)
+
+
 def _task(reply: Reply) -> str | None:
     """The type of task that a layer found."""
-    return next((stage.note["task"] for stage in reply.stages if "task" in stage.note), None)
+    for stage in reply.stages:
+        if "task" in stage.note:
+            return stage.note["task"]
+    return None
 
 
 def maybe_billed(error: BaseException | None) -> bool:
-    """Whether a provider may have worked, and billed, for a call that ended with this."""
+    """Whether a provider may have worked, and billed, for a call that ended with this.
+
+    A layer that asked more than once says so in ``detail["billed"]``: one answer was had, and another was not.
+    """
+    if isinstance(error, KaizenError) and error.detail.get("billed"):
+        return True
     return isinstance(error, Timeout | asyncio.CancelledError | GeneratorExit)
 
 

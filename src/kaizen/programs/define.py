@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any, ClassVar, Final, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -93,6 +94,42 @@ def caller_module() -> str:
     return str(frame.f_globals.get("__name__", "__main__")) if frame is not None else "__main__"
 
 
+def module_ref(module: str) -> str:
+    """A module in the names of its programs: the script that runs is called what ``import`` would call it.
+
+    Else all scripts' programs would be ``__main__.Triage``, and none the one whose versions the registry holds.
+    """
+    main = sys.modules.get("__main__")
+    if module != "__main__" or main is None:
+        return module
+    if main.__spec__ is not None:  # python -m
+        return main.__spec__.name.removesuffix(".__main__")
+    file = getattr(main, "__file__", None)
+    return module if file is None else file_module(Path(file))
+
+
+def file_module(path: Path) -> str:
+    """What a file is called as a module.
+
+    A file of a package (its folder has an ``__init__.py``) is called as the package has it. Any other is called by its
+    path from the project's root (the nearest folder above here that has a ``kaizen.toml``, else this one), without a
+    leading ``src``; one that lies elsewhere by its name alone.
+    """
+    path = path.resolve()
+    if (path.parent / "__init__.py").is_file():
+        top = path.parent
+        while (top.parent / "__init__.py").is_file():
+            top = top.parent
+        parts = path.relative_to(top.parent).with_suffix("").parts
+        return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    here = Path.cwd().resolve()
+    root = next((folder for folder in (here, *here.parents) if (folder / "kaizen.toml").is_file()), here)
+    if not path.is_relative_to(root):
+        return path.stem
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(parts[1:] if parts[0] == "src" and len(parts) > 1 else parts)
+
+
 def _outside() -> FrameType | None:
     frame = inspect.currentframe()
     while frame is not None and frame.f_globals.get("__package__") == __package__:
@@ -122,7 +159,7 @@ def spec_of(cls: type[Answer], inherited: Spec, names: Mapping[str, Any]) -> Spe
     Raises:
         DefinitionError: with all mistakes.
     """
-    where = f"{cls.__module__}.{cls.__qualname__}"
+    where = f"{module_ref(cls.__module__)}.{cls.__qualname__}"
     mistakes: list[str] = []
     fields = dict(inherited.fields)
     for mixin in _mixins(cls):

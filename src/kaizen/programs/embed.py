@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from pydantic_core import to_json
 
 from kaizen.core.context import Context
-from kaizen.core.errors import Denied, KaizenError, NotFound
-from kaizen.core.protocols import Allow, Ask, Deny, Embedder, Embeddings, Lease, Need, Policy
+from kaizen.core.errors import NotFound
+from kaizen.core.protocols import Embedder, Embeddings, Need, Policy
 from kaizen.core.record import Record
 from kaizen.core.request import Usage
 from kaizen.ledger.ledger import Ledger
-from kaizen.programs.calls import Suspension
+from kaizen.programs.calls import ending, leased, maybe_billed
 
 _KEPT: Final = 256
 
@@ -57,7 +57,7 @@ class Embedding:
         # a byte is at least a token's share, as in inference.ceiling
         most = sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
         need = Need(1, most, self._cost(ref, Usage(tokens_in=most)))
-        lease = await self._lease(ctx, ref, need)
+        lease = await leased(self._policy, ctx, "infer", ref, need)
         started, clock = time.time(), time.perf_counter()
         points: Embeddings | None = None
         failure: BaseException | None = None
@@ -71,8 +71,10 @@ class Embedding:
             usage = points.usage if points is not None else Usage()
             cost = None if points is None else self._cost(ref, usage)
             if lease is not None:
-                await asyncio.shield(asyncio.ensure_future(lease.settle(Need(1, usage.tokens_in, cost or 0.0))))
+                used = need if maybe_billed(failure) else Need(1, usage.tokens_in, cost or 0.0)
+                await asyncio.shield(asyncio.ensure_future(lease.settle(used)))
             sent = self._ledger.seal(ctx.scope, to_json({"model": ref, "texts": texts}))
+            status, code, message = ending(failure)
             record = Record(
                 id=ctx.run.run_id,
                 kind="model",
@@ -89,21 +91,12 @@ class Embedding:
                 attempts=1,
                 model_calls=1,
                 input_digest=sent.digest,
-                **_ending(failure),
+                status=status,
+                error_code=code,
+                error=message,
             )
             # shielded: whoever cancels this call must not cancel the keeping of it
             await asyncio.shield(asyncio.ensure_future(self._ledger.append(ctx.scope, [record], [sent])))
-
-    async def _lease(self, ctx: Context, ref: str, need: Need) -> Lease | None:
-        if self._policy is None:
-            return None
-        match await self._policy.decide(ctx, "infer", ref, need):
-            case Allow(lease):
-                return lease
-            case Ask(question):
-                raise Suspension(ctx.step, question)
-            case Deny(reason):
-                raise Denied(f"{ref}: {reason}")
 
     def _embedder(self, ref: str) -> Embedder:
         made = self._made.get(ref)
@@ -116,16 +109,3 @@ class Embedding:
                 self._made.clear()
             made = self._made[ref] = factory()
         return made
-
-
-def _ending(error: BaseException | None) -> dict[str, Any]:
-    """Status, code and message of how a call ended, as ``programs.calls`` has them."""
-    match error:
-        case None:
-            return {}
-        case KaizenError():
-            return {"status": "error", "error_code": error.code, "error": error.kept[:500]}
-        case Exception():
-            return {"status": "error", "error_code": "exception", "error": type(error).__name__}
-        case _:
-            return {"status": "cancelled"}

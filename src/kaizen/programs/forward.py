@@ -12,13 +12,12 @@ from typing import Any, Final, Protocol, cast
 from pydantic_core import from_json, to_json
 
 from kaizen.core.context import Context
-from kaizen.core.errors import Denied
-from kaizen.core.protocols import Allow, Ask, Deny, Lease, Need, Policy
+from kaizen.core.protocols import Lease, Need, Policy
 from kaizen.core.record import Record
 from kaizen.core.request import Reply, Usage
 from kaizen.inference.prices import Price
 from kaizen.ledger.ledger import Ledger
-from kaizen.programs.calls import Suspension, ending, maybe_billed
+from kaizen.programs.calls import attempts_of, ending, leased, maybe_billed
 
 _JSON: Final = "application/json"
 _EVENTS: Final = "text/event-stream"
@@ -39,6 +38,7 @@ class Posted:
         body: what is posted, with the provider's own name for the model in it.
         content_type: what the body is.
         stream: whether the answer may come bit by bit.
+        repeatable: whether its answer comes of the request alone, so that it may be asked for twice.
         shown: what the record keeps of it, as JSON-able values.
         tokens: how many its text has at most.
     """
@@ -48,12 +48,18 @@ class Posted:
     body: bytes = field(repr=False)
     content_type: str = _JSON
     stream: bool = False
+    repeatable: bool = False
     shown: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
     tokens: int = 0
 
 
 class Answering(Protocol):
     """A provider's answer as it comes; its status is 200."""
+
+    @property
+    def attempts(self) -> int:
+        """How often the provider was asked for it."""
+        ...
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -140,7 +146,7 @@ class _Made:
     started: float = field(default_factory=time.time)
     clock: float = field(default_factory=time.perf_counter)
     lease: Lease | None = None
-    asked: bool = False
+    attempts: int = 0
     passing: Passing | None = None
 
 
@@ -176,13 +182,14 @@ class Forwarding:
         need = Need(1, posted.tokens, self._ceiling(posted.ref))
         failure: BaseException | None = None
         try:
-            made.lease = await self._decide(ctx, posted.ref, need)
-            made.asked = True
+            made.lease = await leased(self._policy, ctx, "infer", posted.ref, need)
+            made.attempts = 1
             async with self._send(posted, ctx.run.deadline) as answer:
-                made.passing = Passing(answer)
+                made.attempts, made.passing = answer.attempts, Passing(answer)
                 yield made.passing
         except BaseException as error:
             failure = error
+            made.attempts = max(made.attempts, attempts_of(error)) if made.attempts else 0
             raise
         finally:
             # shielded: whoever cancels this call must not cancel the keeping of it
@@ -206,17 +213,6 @@ class Forwarding:
         if price is None or usage is None:
             return self._ceiling(ref)
         return price.cost(usage)
-
-    async def _decide(self, ctx: Context, ref: str, need: Need) -> Lease | None:
-        if self._policy is None:
-            return None
-        match await self._policy.decide(ctx, "infer", ref, need):
-            case Allow(lease):
-                return lease
-            case Ask(question):
-                raise Suspension(ctx.step, question)
-            case Deny(reason):
-                raise Denied(f"{ref}: {reason}")
 
     async def _keep(self, ctx: Context, posted: Posted, made: _Made, need: Need, failure: BaseException | None) -> None:
         passing = made.passing
@@ -249,7 +245,7 @@ class Forwarding:
             tokens_in=tokens.tokens_in,
             tokens_out=tokens.tokens_out,
             cost_usd=cost,
-            attempts=int(made.asked),
+            attempts=made.attempts,
             model_calls=1,
             input_digest=sent.digest,
             output_digest=payloads[1].digest if len(payloads) > 1 else None,

@@ -18,7 +18,7 @@ from kaizen.core.errors import DefinitionError, OutputInvalid
 from kaizen.core.ids import digest
 from kaizen.core.spec import Field, Spec
 from kaizen.programs.declare import Declared
-from kaizen.programs.define import checked, surrounding_names
+from kaizen.programs.define import checked, module_ref, surrounding_names
 from kaizen.programs.runnable import Runnable
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _code(code: CodeType) -> tuple[object, ...]:
 
 
 def _where(function: Callable[..., Any]) -> str:
-    return f"{function.__module__}.{function.__qualname__}"
+    return f"{module_ref(function.__module__)}.{function.__qualname__}"
 
 
 def _spec_of(function: Callable[..., Any], names: Mapping[str, Any]) -> tuple[bool, Spec]:

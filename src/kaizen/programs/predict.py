@@ -16,9 +16,10 @@ from kaizen.core.params import NOTHING, OutputMode, Params
 from kaizen.core.request import Reply, Request
 from kaizen.core.spec import Spec
 from kaizen.inference.streams import closing
-from kaizen.programs.prompt.parse import Misfit, parse_reply
+from kaizen.programs.prompt.parse import Misfit, parse_reply, validated
 from kaizen.programs.prompt.partial import partial_outputs
 from kaizen.programs.prompt.render import Plans, render
+from kaizen.programs.weigh import Weigher, weighs
 
 # Partial outputs are read from all that is written so far. From this length on not after every chunk, but after each
 # 64th of the text: their cost then grows with the text, not with its square.
@@ -37,6 +38,7 @@ class Predict:
     def __init__(self, spec: Spec, own: Params = NOTHING) -> None:
         self.spec, self.own = spec, own
         self._plan = Plans(spec)
+        self._weigher: Weigher | None = None
 
     async def __call__(self, ctx: Context, /, **inputs: Any) -> Answer:
         """Ask the model; a reply that misfits is shown back to it ``params.repairs`` times.
@@ -51,6 +53,8 @@ class Predict:
         if fed:
             given = inputs | fed
         params = ctx.params(spec, self.own)
+        if weighs(params):
+            return await self._weighed(ctx, params, given, inputs, fed)
         stable = self._plan(params)
         request = ctx.request(
             params.model or "",
@@ -72,6 +76,26 @@ class Predict:
             else:
                 return spec.answer_type.of(fed | outputs if fed else outputs, inputs=inputs)
         raise AssertionError("the loop above returns or raises")
+
+    async def _weighed(
+        self, ctx: Context, params: Params, given: dict[str, Any], inputs: dict[str, Any], fed: dict[str, Any]
+    ) -> Answer:
+        """Another way than to have it written in a conversation; there is no repair, and it streams as one piece."""
+        spec = self.spec
+        if self._weigher is None:
+            self._weigher = Weigher(spec)
+        try:
+            values, _ = await self._weigher(ctx, params, given)
+            outputs = validated(spec, values)
+        except Misfit as misfit:
+            raise OutputInvalid(
+                f"{spec.name}: the answer of {params.model} does not fit the contract",
+                reply="",
+                problem=misfit.problem,
+                detail={"program": spec.name, "model": params.model},
+            ) from None
+        ctx.emit(spec.name, outputs)
+        return spec.answer_type.of(fed | outputs if fed else outputs, inputs=inputs)
 
 
 def asked(ctx: Context, spec: Spec, request: Request, mode: OutputMode) -> Coroutine[Any, Any, Reply]:

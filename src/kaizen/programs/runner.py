@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, reduce
-from typing import Any, Final, assert_never, cast
+from typing import Any, Final, cast
 
 from pydantic import TypeAdapter
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import PydanticSerializationError
 
 from kaizen.core.answer import Answer
-from kaizen.core.context import EVERY, Context, Kept, Program, Run, Through
+from kaizen.core.artifact import BASE, Released
+from kaizen.core.context import EVERY, Context, Kept, Program, Releases, Run, Through
 from kaizen.core.errors import (
     ConfigError,
     Conflict,
-    Denied,
     InvalidInput,
     StoreError,
     Unavailable,
     note_record,
 )
-from kaizen.core.ids import new_id
+from kaizen.core.known.plain import reply_json
 from kaizen.core.params import Params
-from kaizen.core.protocols import Allow, Ask, Cache, Deny, Embedder, Lease, Need, Policy, Provider, Suspended
-from kaizen.core.record import Payload, Record
+from kaizen.core.protocols import Cache, Embedder, Need, Policy, Provider, Suspended
+from kaizen.core.quick.values import changed
+from kaizen.core.record import Payload, Record, RecordQuery, Score
 from kaizen.core.request import Chunk, Embeddings, Reply, Request
 from kaizen.core.scope import Scope
 from kaizen.core.spec import Spec, dump
 from kaizen.ledger.ledger import Ledger
-from kaizen.programs.calls import ModelCall, ProgramCall, Suspension, attempts_of
+from kaizen.ledger.scores import keep_scores
+from kaizen.programs.calls import ModelCall, ProgramCall, Suspension, attempts_of, leased
 from kaizen.programs.runnable import running
 from kaizen.programs.together import foremost
 
@@ -51,6 +52,23 @@ class _Pending:
     flush: asyncio.Task[None] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What programs and runs find besides the model. None is none.
+
+    Args:
+        cache: where steps keep their answers.
+        scored: told the model, the metric and the value of each score about a model's answer.
+        embedder: makes points of texts for programs that compare them.
+        releases: which versions of programs run, for a run that begins now; without it, the params in the code.
+    """
+
+    cache: Cache | None = None
+    scored: Callable[[str, str, float], None] | None = None
+    embedder: Embedder | None = None
+    releases: Callable[[Scope], Awaitable[Releases]] | None = None
+
+
 class Runner:
     """Runs programs: the Runtime behind every Context.
 
@@ -60,9 +78,7 @@ class Runner:
         defaults: the params a program falls back to, by the model ref it names (None for none).
         policy: asked before every program call and every model call; None allows all.
         ceiling: what a request may use at most, for the policy; it may set bounds that the request left open.
-        cache: where steps keep their answers.
-        scored: told the model, the metric and the value of each score about a model's answer.
-        embedder: makes points of texts for programs that compare them.
+        services: what programs and runs find besides the model.
     """
 
     def __init__(
@@ -73,16 +89,15 @@ class Runner:
         defaults: Callable[[str | None], Params],
         policy: Policy | None = None,
         ceiling: Callable[[Request], tuple[Request, Need]] | None = None,
-        cache: Cache | None = None,
-        scored: Callable[[str, str, float], None] | None = None,
-        embedder: Embedder | None = None,
+        services: Services | None = None,
     ) -> None:
         self._provider, self._ledger, self._policy = provider, ledger, policy
-        self._ceiling = ceiling or _uncounted
-        self._cache, self._scored, self._embedder = cache, scored, embedder
-        self._defaults = defaults
+        self._ceiling, self._defaults = ceiling or _uncounted, defaults
+        services = services or Services()
+        self._cache, self._scored = services.cache, services.scored
+        self._embedder, self._releases = services.embedder, services.releases
         # by identity: Params hold mappings and can't be hashed
-        self._resolved: dict[tuple[str, int, int, int], tuple[list[Params], Params, str]] = {}
+        self._resolved: dict[tuple[str, int, int, int, int], tuple[list[Params], Params, str]] = {}
         self._pending: dict[str, _Pending] = {}
 
     # -- from outside -----------------------------------------------------------------------------
@@ -93,6 +108,8 @@ class Runner:
         A run whose ``replay`` is given goes on from there: steps that have a record are not done again, and
         a step whose inputs differ from the recorded ones is a Conflict.
         """
+        if run.releases is None and self._releases is not None:
+            run = replace(run, releases=await self._releases(run.scope))
         try:
             return await Context(run).call(program, **inputs)
         except Suspension as wait:
@@ -117,7 +134,7 @@ class Runner:
             if ctx.run.replay is not None and (kept := await self._replayed(call, values)) is not None:
                 return kept
             if self._policy is not None:
-                await self._decide(self._policy, ctx, "run", call.spec.name)
+                await leased(self._policy, ctx, "run", call.spec.name)
             answer = await program(ctx, **values)
             if ctx.tally.waiting is not None:
                 # taken on the way, as gather(return_exceptions=True) does: nothing below may wait unseen
@@ -145,20 +162,6 @@ class Runner:
             )
         data = await self._ledger.payload(ctx.scope, record.output_digest) if record.output_digest else None
         return None if data is None else call.spec.load_answer(data, values).stamped(record)
-
-    async def _decide(
-        self, policy: Policy, ctx: Context, action: str, target: str, need: Need | None = None
-    ) -> Lease | None:
-        decision = await policy.decide(ctx, action, target, need)
-        match decision:
-            case Allow(lease):
-                return lease
-            case Deny(reason):
-                raise Denied(f"{target}: {reason}")
-            case Ask(question):
-                raise Suspension(ctx.step, question)
-            case _:
-                assert_never(decision)
 
     async def _keep(self, call: ProgramCall, error: BaseException | None) -> Record:
         """Append the call's record, with the model calls still pending below it, before anything leaves."""
@@ -196,7 +199,7 @@ class Runner:
             self._defer(ctx, *self._ended(call, reply, None))
             return reply
         await self._close_model_call(call, reply, None)
-        return replace(reply, record_id=call.id)
+        return changed(reply, record_id=call.id)
 
     async def stream(self, ctx: Context, request: Request) -> AsyncIterator[Chunk]:
         """One streamed model call, recorded when its last chunk came, it failed or the reader left."""
@@ -214,7 +217,7 @@ class Runner:
                     await call.settle(reply, None)
                     await self._close_model_call(call, reply, None)
                     if ctx.record_id is None:
-                        chunk = replace(chunk, reply=replace(reply, record_id=call.id))
+                        chunk = Chunk(chunk.text, changed(reply, record_id=call.id))
                 call.begun = True
                 yield chunk
             if reply is None:
@@ -237,7 +240,9 @@ class Runner:
         record = (ctx.run.replay or {}).get(ctx.step)
         if record is None or record.kind != "model" or record.output_digest is None:
             return None
-        if record.input_digest != self._ledger.seal_request(ctx.scope, request)[0].digest:
+        # on record is the request as it was sent: under a policy, with the bounds that the ceiling had set
+        sent = (request,) if self._policy is None else (request, self._ceiling(request)[0])
+        if all(record.input_digest != self._ledger.seal_request(ctx.scope, one)[0].digest for one in sent):
             return None
         data = await self._ledger.payload(ctx.scope, record.output_digest)
         if data is None:
@@ -250,11 +255,13 @@ class Runner:
         ctx.check_deadline()
         if request.options.batch:  # it may outlive the process, and has to be known again by a run that is resumed
             request = replace(request, step=f"{ctx.run.run_id}:{ctx.step}")
+        if ctx.run.allowance is not None:
+            request = replace(request, allowance=ctx.run.allowance)
         call = ModelCall(ctx, request)
         if self._policy is not None:
             call.request, call.need = self._ceiling(request)
             try:
-                call.lease = await self._decide(self._policy, ctx, "infer", request.model, call.need)
+                call.lease = await leased(self._policy, ctx, "infer", request.model, call.need)
             except BaseException as error:
                 await self._close_model_call(call, None, error)  # a refusal is a fact, too
                 raise
@@ -289,7 +296,7 @@ class Runner:
             ctx.tally.add_reply(reply)
             if ctx.budget is not None:
                 ctx.budget.spend(reply)
-            got = self._ledger.seal(ctx.scope, to_json(reply))
+            got = self._ledger.seal(ctx.scope, reply_json(reply))
         else:
             ctx.tally.add_failure(attempts_of(error))
         record = call.record(reply, error, sent[0].digest, got.digest if got else None)
@@ -325,23 +332,19 @@ class Runner:
 
     async def score(self, ctx: Context, name: str, about: Record, value: float) -> None:
         """Append a score record."""
-        record = Record(
-            id=new_id(),
-            kind="score",
-            ref=name,
-            run_id=ctx.run.run_id,
-            scope=ctx.scope,
-            started_at=time.time(),
-            parent_id=ctx.record_id,
-            principal=ctx.run.principal,
-            about=about.id,
-            value=value,
-            params=about.params,
-            model=about.model,
-        )
         if self._scored is not None and about.model is not None:
             self._scored(about.model, name, value)
-        await self._ledger.append(ctx.scope, [record], [])
+        await self.scores(ctx, [Score(name, about, value)])
+
+    async def scores(self, ctx: Context, scores: Sequence[Score]) -> None:
+        """Append score records, and what was said with them, in one go."""
+        run = ctx.run
+        await keep_scores(self._ledger, ctx.scope, scores, run_id=run.run_id, by=run.principal, above=ctx.record_id)
+
+    async def scored(self, ctx: Context) -> frozenset[tuple[str, str]]:
+        """The scores of the run, as they lie in the ledger."""
+        query = RecordQuery(kind="score", run_id=ctx.run.run_id)
+        return frozenset([(one.about or "", one.ref) async for one in self._ledger.records(ctx.scope, query)])
 
     # -- Runtime: the step cache ------------------------------------------------------------------
 
@@ -377,23 +380,47 @@ class Runner:
     # -- Runtime: params --------------------------------------------------------------------------
 
     def params(self, ctx: Context, spec: Spec, own: Params) -> Params:
-        """Overrides, then own, then the defaults for the model; the version goes on the call's record."""
-        overrides = ctx.run.overrides or _NO_OVERRIDES
+        """Overrides, then own, then the released ones, then the defaults for the model.
+
+        Which version it was, and the digest of it all, go on the call's record.
+        """
+        run, tally = ctx.run, ctx.tally
+        overrides = run.overrides or _NO_OVERRIDES
         named, every = overrides.get(spec.name), overrides.get(EVERY)
-        key = (spec.contract, id(own), id(named), id(every))
+        released: Released | None = None
+        if named is None:
+            released = run.released(spec.name)
+            tally.version = tally.versions[spec.name] = BASE if released is None else released.version
+            tally.experiment = None if released is None else released.experiment
+        shown = None if released is None else released.params
+        key = (spec.contract, id(own), id(named), id(every), id(shown))
         known = self._resolved.get(key)
         if known is None:
-            layers = [params for params in (named, every, own) if params is not None]
+            layers = [params for params in (named, every, own, shown) if params is not None]
             if any(params.contract not in (None, spec.contract) for params in layers):
-                raise Conflict(f"{spec.name}: these params were made for another contract than this program has")
+                raise Conflict(_misfit(spec, released))
             stated = reduce(Params.over, layers)
             merged = stated.over(self._defaults(stated.model))
             if len(self._resolved) >= _PARAMS_KEPT:
                 self._resolved.clear()
             # the layers are kept with it, so that no other Params can take over their ids
             known = self._resolved[key] = (layers, merged, merged.version)
-        ctx.tally.params = known[2]
+        tally.params = known[2]
         return known[1]
+
+
+def _misfit(spec: Spec, released: Released | None) -> str:
+    """What to do about params of another contract. A service must not go on in silence on others than were released."""
+    if released is None or released.params.contract in (None, spec.contract):
+        return (
+            f"{spec.name}: these params were made for another contract than this program has: "
+            "change them to fit its fields, and take their 'contract' out"
+        )
+    return (
+        f"{spec.name}@{released.label} shows version {released.number}, made for another contract than it has now: "
+        f"`kaizen registry rollback {spec.name} --label {released.label}` goes back to the version before, "
+        f"`kaizen registry label {spec.name} {released.label} {BASE}` to the params in the code"
+    )
 
 
 @lru_cache(1)

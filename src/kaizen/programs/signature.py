@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
-from dataclasses import fields, replace
+from collections.abc import AsyncGenerator, Callable, Generator
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast, dataclass_transform, get_args, overload
 
@@ -28,6 +28,7 @@ from kaizen.programs.shorthand import short_name, shorthand
 
 T = TypeVar("T")
 _PARAM_NAMES = frozenset(f.name for f in fields(Params))
+_MARK = "__kaizen_loop__"
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(input_field, output_field, intermediate_field))
@@ -261,3 +262,56 @@ def signature(declared: Any, /, *, doc: str = "", name: str | None = None) -> An
     body = {key: value for key, value in vars(cls).items() if key not in ("__dict__", "__weakref__")}
     bases = tuple(base for base in cls.__bases__ if base is not object)
     return type(cls.__name__, (*bases, Signature), body)
+
+
+# -- marked for the Kaizen loop -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """What a program says of its loop.
+
+    Args:
+        metric: what candidates are tested with.
+        floor: a mean score below this calls for a better version; None for none.
+        train: path of labelled rows to learn from and to test on.
+    """
+
+    metric: str = "accuracy"
+    floor: float | None = None
+    train: str | None = None
+
+
+def optimized(
+    *, metric: str = "accuracy", floor: float | None = None, train: str | None = None
+) -> Callable[[type[Any]], Any]:
+    """Mark a signature for the Kaizen loop: ``kaizen loop start FILE.py:Name`` then needs no more to be said.
+
+    It changes nothing by itself; a class that is no signature yet becomes one. Written
+    ``@signature.optimized(metric="accuracy", floor=0.8)``.
+
+    Args:
+        metric: what candidates are tested with, as ``--metric`` has it.
+        floor: a mean score below this calls for a better version.
+        train: path of labelled rows to learn from and to test on.
+
+    Raises:
+        DefinitionError: the floor is no score.
+    """
+    if floor is not None and not 0 <= floor <= 1:
+        raise DefinitionError("signature.optimized", [f"the floor should be from 0 to 1, not {floor!r}"])
+
+    def marked(cls: type[Any]) -> Any:
+        made = signature(cls)
+        setattr(made, _MARK, Mark(metric=metric, floor=floor, train=train))
+        return made
+
+    return marked
+
+
+def mark_of(program: Any) -> Mark | None:
+    """What a program says of its loop; None where it says nothing. A program made by ``using`` keeps it."""
+    return cast("Mark | None", getattr(program, _MARK, None))
+
+
+signature.optimized = optimized  # pyright: ignore[reportFunctionMemberAccess] - a form of it

@@ -8,11 +8,20 @@ from typing import Any, Final, assert_never, cast
 from pydantic_core import from_json, to_json
 
 from kaizen.core.message import Mark, Media, Message, Text, ToolCall, ToolResult
-from kaizen.core.request import Finish, OutputSchema, Reply, Request, ToolSpec, Usage
+from kaizen.core.request import Finish, OutputSchema, Reply, Request, Spare, ToolSpec, Usage
 from kaizen.providers.errors import Origin, Secret
 from kaizen.providers.http import HttpTransport, TransportSettings
 from kaizen.providers.schema import ANTHROPIC, closed
-from kaizen.providers.wire import Memo, WireProvider, count, estimated, model_name, no_place, schema_name
+from kaizen.providers.wire import (
+    PLAIN,
+    Memo,
+    WireProvider,
+    count,
+    estimated,
+    model_name,
+    no_place,
+    schema_name,
+)
 
 _ANTHROPIC: Final = "https://api.anthropic.com/v1"
 _VERSION: Final = "2023-06-01"
@@ -29,8 +38,8 @@ class MessagesWire:
     """The dialect of ``/messages``.
 
     A schema goes as ``output_config.format``; one that this can't say (free keys, tuples) as a tool the model
-    has to call, whose arguments are then the text. There is no seed and there are no log-probabilities: both
-    are left out.
+    has to call, whose arguments are then the text. There is no seed and there are no log-probabilities: who asks for
+    them is refused, and what nobody asked for (``Spare``) is left out.
 
     Args:
         origin: names the provider in errors.
@@ -235,8 +244,14 @@ class AnthropicProvider(WireProvider):
 
 
 def _check(request: Request) -> None:
-    """Refuse what this API has no place for; seeds and log-probabilities are left out, as the class says."""
+    """Refuse what this API has no place for."""
     decoding = request.decoding
+    if request.plain:
+        raise no_place("messages", PLAIN)
+    if decoding.seed is not None and not isinstance(decoding.seed, Spare):
+        raise no_place("messages", "a seed", "seed")
+    if request.top_logprobs is not None and not isinstance(request.top_logprobs, Spare):
+        raise no_place("messages", "log-probabilities", "logprobs")
     if decoding.presence_penalty is not None or decoding.frequency_penalty is not None or decoding.logit_bias:
         raise no_place("messages", "penalties and logit_bias")
     if decoding.effort not in (None, "none"):

@@ -13,7 +13,7 @@ from kaizen.core.errors import KaizenError, ProviderError, Unavailable
 from kaizen.core.request import Chunk, Reply, Request
 from kaizen.providers.errors import Origin
 from kaizen.providers.llama import Generation, LlamaOptions, default_threads, llama_model
-from kaizen.providers.llama_chat import ChatReading, chat_body
+from kaizen.providers.llama_chat import ChatReading, completion_body
 from kaizen.providers.weights import missing_weights
 
 
@@ -95,7 +95,7 @@ class EmbeddedProvider:
     async def _pieces(self, request: Request, *, each: bool) -> AsyncGenerator[bytes, None]:
         """What llama.cpp sends for a request; when this is closed it stops."""
         model = llama_model(self._found(request.model))
-        generation = Generation(chat_body(request), each=each)
+        generation = Generation(completion_body(request), each=each, plain=request.plain)
         timer: asyncio.TimerHandle | None = None
         if request.deadline is not None:
             wait = max(0.0, request.deadline - time.monotonic())

@@ -12,6 +12,7 @@ and it does not say so. The reply has to be validated against the whole contract
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
@@ -34,6 +35,11 @@ _UNKNOWN_IN_PATTERN: Final = re.compile(r"(?<!\\)(?:\\\\)*(?:\\[bBZ1-9]|\(\?<?[=
 def schema_grammar(schema: JsonSchema) -> str:
     """The grammar of the JSON texts that fit a schema, without white space, properties in the schema's order."""
     return _HEAD + to_json({**_enforced(schema), "x-guidance": _OPTIONS}).decode()
+
+
+def text_grammar(texts: Sequence[str]) -> str:
+    """The grammar of one of several texts, as it stands."""
+    return "%llguidance {}\nstart: " + " | ".join(json.dumps(text, ensure_ascii=False) for text in texts)
 
 
 def tool_grammar(tools: Sequence[ToolSpec], *, required: bool, answer: JsonSchema | None) -> str:

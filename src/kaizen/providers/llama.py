@@ -38,6 +38,7 @@ from kaizen.core.errors import ConfigError, ProviderError
 _PROMPT_BATCH: Final = 128
 _QUIET: Final = -1
 _TEXT: Final = b'"content":"'
+_PLAIN_TEXT: Final = b'"text":"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +63,18 @@ class Generation:
     """One answer on its way: written by a driver thread, read by the loop that made it.
 
     Args:
-        body: the JSON body of a streaming chat completion.
+        body: the JSON body of a streaming completion.
+        plain: whether it goes on with a text, instead of answering in a conversation.
         each: wake the reader for each piece with text; otherwise once, when all are there.
     """
 
     __slots__ = (
         *("_each", "_ended", "_loop", "_pieces", "_ready", "_stopped", "_told"),
-        *("body", "expired", "failure"),
+        *("body", "expired", "failure", "plain"),
     )
 
-    def __init__(self, body: bytes, *, each: bool) -> None:
-        self.body = body
+    def __init__(self, body: bytes, *, each: bool, plain: bool = False) -> None:
+        self.body, self.plain = body, plain
         self.failure: Exception | None = None
         self.expired = False
         self._each = each
@@ -115,7 +117,7 @@ class Generation:
             return True
         self._pieces.append(piece)
         # Pieces without text can wait for the next that has some: a wake costs llama.cpp a core for a moment.
-        if self._each and not self._told and _TEXT in piece:
+        if self._each and not self._told and (_TEXT in piece or _PLAIN_TEXT in piece):
             self._told = True
             self._wake()
         return self._stopped
@@ -200,7 +202,9 @@ class LlamaModel:
         try:
             if self._closed:
                 raise RuntimeError("the process is ending")
-            self._loaded().handle_chat_completions(generation.body, generation.take)
+            server = self._loaded()
+            handle = server.handle_completions if generation.plain else server.handle_chat_completions
+            handle(generation.body, generation.take)
         except Exception as error:  # noqa: BLE001 - carried to the loop that asked, which names it
             failure = error
         finally:

@@ -13,7 +13,7 @@ from kaizen.core.ids import new_id
 from kaizen.core.message import Media, Message, Text, ToolCall, ToolResult
 from kaizen.core.request import Finish, Reply, Request, TokenLogprob, ToolSpec, Usage
 from kaizen.providers.errors import Origin
-from kaizen.providers.grammar import schema_grammar, tool_grammar
+from kaizen.providers.grammar import schema_grammar, text_grammar, tool_grammar
 
 MAX_TOKENS: Final = 512
 """Tokens written where ``Decoding.max_tokens`` says nothing; a small model may never end by itself."""
@@ -31,8 +31,8 @@ _MARKS: Final = re.compile(
 )
 
 
-def chat_body(request: Request) -> bytes:
-    """The JSON body of a streaming chat completion.
+def completion_body(request: Request) -> bytes:
+    """The JSON body of a streaming completion: of a conversation, or of a text where the request is plain.
 
     Tools are shown in the system message, and a grammar allows a call or an answer: llama.cpp's own tool calls
     need a chat template that knows tools, and without one they are ignored in silence.
@@ -44,7 +44,7 @@ def chat_body(request: Request) -> bytes:
     _check(request)
     tools = offered(request)
     body: dict[str, Any] = {
-        "messages": list(_merged(_turns(request, tools))),
+        **_asked(request, tools),
         "stream": True,
         "stream_options": {"include_usage": True},
         # one piece as the prompt is begun and one for each part read: what a call can be stopped at
@@ -68,12 +68,14 @@ def chat_body(request: Request) -> bytes:
     if decoding.stop:
         body["stop"] = decoding.stop
     if request.top_logprobs is not None:
-        body |= {"logprobs": True, "top_logprobs": max(1, request.top_logprobs)}  # 0 gives none at all
+        alternatives = max(1, request.top_logprobs)  # 0 gives none at all
+        body |= {"logprobs": alternatives} if request.plain else {"logprobs": True, "top_logprobs": alternatives}
     if tools:
         answer = request.output and request.output.schema
         body["grammar"] = tool_grammar(tools, required=request.tool_choice == "required", answer=answer)
     elif request.output is not None:
-        body["grammar"] = schema_grammar(request.output.schema)
+        schema = request.output.schema
+        body["grammar"] = text_grammar(schema["enum"]) if _bare(request) else schema_grammar(schema)
     elif request.json_object:
         body["grammar"] = schema_grammar({"type": "object"})
     return to_json(body)
@@ -84,6 +86,21 @@ def _check(request: Request) -> None:
     if request.decoding.effort not in (None, "none"):
         rule = f"{request.model} does not reason, so it takes no effort for it"
         raise Unsupported(rule, rules=rule)
+
+
+def _asked(request: Request, tools: tuple[ToolSpec, ...]) -> dict[str, Any]:
+    if not request.plain:
+        return {"messages": list(_merged(_turns(request, tools)))}
+    if tools:
+        rule = f"{request.model} takes no tools where it goes on with a text"
+        raise Unsupported(rule, rules=rule)
+    texts = (text for message in request.messages for text in _texts(message, {}, request.model))
+    return {"prompt": _unmarked("".join(texts))}
+
+
+def _bare(request: Request) -> bool:
+    """Whether the reply is one of several texts, as it stands."""
+    return request.plain and request.output is not None and "enum" in request.output.schema
 
 
 def offered(request: Request) -> tuple[ToolSpec, ...]:
@@ -130,7 +147,7 @@ class ChatReading:
             )
         added = ""
         for choice in event["choices"]:
-            added += choice["delta"].get("content") or ""
+            added += (choice["text"] if self._request.plain else choice["delta"].get("content")) or ""
             if choice["finish_reason"] == "length":
                 self._finish = "length"
             if logprobs := choice.get("logprobs"):

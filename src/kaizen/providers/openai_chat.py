@@ -12,9 +12,9 @@ from kaizen.core.request import Finish, OutputSchema, Reply, Request, ToolSpec, 
 from kaizen.providers.errors import Origin
 from kaizen.providers.schema import OPENAI, closed
 from kaizen.providers.wire import (
+    PLAIN,
     Memo,
     audio_format,
-    count,
     data_url,
     estimated,
     log_probs,
@@ -55,7 +55,15 @@ class ChatWire:
 
     def encode(self, request: Request, *, stream: bool) -> bytes:
         """The body to post; see ``Wire.encode``."""
-        messages = [item for message in request.messages for item in _messages(message)]
+        if request.plain:
+            raise no_place("chat completions", PLAIN)
+        messages: list[dict[str, Any]] = []
+        for message in request.messages:
+            parts = message.parts
+            if len(parts) == 1 and type(part := parts[0]) is Text:  # nearly always
+                messages.append({"role": message.role, "content": part.text})
+            else:
+                messages += _messages(message)
         out = [b'{"model":', to_json(model_name(request.model)), b',"messages":', to_json(messages)]
         if request.output is not None:
             out += b',"response_format":', self._format(request.output)
@@ -214,12 +222,14 @@ def _reply(
 
 
 def _usage(usage: Any) -> Usage:
+    prompt: Any = usage.get("prompt_tokens_details") or {}
+    completion: Any = usage.get("completion_tokens_details") or {}
     return Usage(
         tokens_in=usage["prompt_tokens"],
         tokens_out=usage.get("completion_tokens") or 0,
-        tokens_cached=count(usage, "prompt_tokens_details", "cached_tokens"),
-        tokens_cache_write=count(usage, "prompt_tokens_details", "cache_write_tokens"),
-        tokens_reasoning=count(usage, "completion_tokens_details", "reasoning_tokens"),
+        tokens_cached=prompt.get("cached_tokens") or 0,
+        tokens_cache_write=prompt.get("cache_write_tokens") or 0,
+        tokens_reasoning=completion.get("reasoning_tokens") or 0,
     )
 
 

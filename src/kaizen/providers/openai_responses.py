@@ -8,10 +8,11 @@ from typing import Any, assert_never
 from pydantic_core import to_json
 
 from kaizen.core.message import Media, Message, Text, ToolCall, ToolResult
-from kaizen.core.request import Finish, OutputSchema, Reply, Request, ToolSpec, Usage
+from kaizen.core.request import Finish, OutputSchema, Reply, Request, Spare, ToolSpec, Usage
 from kaizen.providers.errors import Origin
 from kaizen.providers.schema import OPENAI, closed
 from kaizen.providers.wire import (
+    PLAIN,
     Memo,
     audio_format,
     count,
@@ -28,7 +29,7 @@ from kaizen.providers.wire import (
 class ResponsesWire:
     """The dialect of ``/responses``. Nothing is kept on the far side (``store`` is false).
 
-    It takes no seed, which is left out, and no stop strings, which are refused.
+    It takes no stop strings and no seed: both are refused, but for a seed that nobody asked for (``Spare``).
 
     Args:
         origin: names the provider in errors.
@@ -43,6 +44,8 @@ class ResponsesWire:
 
     def encode(self, request: Request, *, stream: bool) -> bytes:
         """The body to post; see ``Wire.encode``."""
+        if request.plain:
+            raise no_place("responses", PLAIN)
         items = [item for message in request.messages for item in _items(message)]
         out = [b'{"model":', to_json(model_name(request.model)), b',"store":false,"input":', to_json(items)]
         if request.output is not None:
@@ -144,6 +147,8 @@ def _decoding(request: Request) -> list[bytes]:
     decoding = request.decoding
     if decoding.stop:
         raise no_place("responses", 'stop strings; use api = "chat"')
+    if decoding.seed is not None and not isinstance(decoding.seed, Spare):
+        raise no_place("responses", 'a seed; use api = "chat"', "seed")
     if decoding.top_k is not None:
         raise no_place("responses", "top_k")
     if decoding.presence_penalty is not None or decoding.frequency_penalty is not None or decoding.logit_bias:

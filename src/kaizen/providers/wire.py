@@ -223,10 +223,13 @@ def schema_name(name: str) -> str:
     return re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64] or "output"
 
 
-def no_place(wire: str, what: str) -> Unsupported:
+PLAIN: Final = "a text to go on with, only for a conversation"
+
+
+def no_place(wire: str, what: str, param: str | None = None) -> Unsupported:
     """The error for a request that a wire can't carry."""
     rule = f"the {wire} wire has no place for {what}"
-    return Unsupported(rule, rules=rule)
+    return Unsupported(rule, rules=rule, detail=None if param is None else {"param": param})
 
 
 def data_url(media: Media) -> str:
@@ -284,10 +287,9 @@ def _sound(reply: Reply) -> Reply:
             _text(value)
     usage = reply.usage
     parts = (usage.tokens_cached, usage.tokens_cache_write, usage.tokens_reasoning)
-    if not all(
-        type(number) is int and 0 <= number <= _MOST_TOKENS for number in (usage.tokens_in, usage.tokens_out, *parts)
-    ):
-        raise ValueError("a count of tokens is wanted")
+    for number in (usage.tokens_in, usage.tokens_out, *parts):
+        if type(number) is not int or not 0 <= number <= _MOST_TOKENS:
+            raise ValueError("a count of tokens is wanted")
     return reply
 
 

@@ -3,65 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, cast
-
-from pydantic_core import from_json
+from typing import Any
 
 from kaizen.core.errors import ConfigError, InvalidInput
-from kaizen.core.spec import Spec, shorten
+from kaizen.core.spec import Spec
+from kaizen.learn.data.text import FieldReader, kinds
 from kaizen.serve.arguments import nearest
 
-_ALTERNATIVES: Final = ("anyOf", "oneOf", "allOf")
 
-
-class TextReader:
-    """Reads the inputs of one contract from text.
-
-    Text for an input that holds strings (dates and enums of strings too) is taken as it is; for any other it is
-    JSON. Where an input takes strings and other things, text that is no JSON is a string.
-    """
+class TextReader(FieldReader):
+    """Reads the inputs of one contract from text; see ``FieldReader``."""
 
     def __init__(self, spec: Spec) -> None:
+        super().__init__(spec.input_schema)
         self.spec = spec
-        schema = spec.input_schema
-        self._kinds = {name: _kinds(one, schema.get("$defs", {})) for name, one in schema["properties"].items()}
-
-    def value(self, name: str, text: str) -> Any:
-        """The value of one input.
-
-        Raises:
-            InvalidInput: if it should be JSON and is not.
-        """
-        kinds = self._kinds.get(name, frozenset({"string"}))
-        if kinds <= {"string", "null"}:
-            return text
-        try:
-            return from_json(text, allow_inf_nan=False)
-        except (ValueError, TypeError):  # the latter for bytes of the command line that are no UTF-8
-            if "string" in kinds:
-                return text
-        wanted = " or ".join(sorted(kinds))
-        raise InvalidInput(f"input '{name}' should be JSON ({wanted}), not {shorten(text)}", detail={"input": name})
-
-    def takes_text(self, name: str) -> bool:
-        """Whether an input can be a string."""
-        return "string" in self._kinds.get(name, frozenset({"string"}))
-
-
-def _kinds(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> frozenset[str]:
-    """The JSON types a schema admits."""
-    if "$ref" in schema:
-        return _kinds(definitions[schema["$ref"].rpartition("/")[2]], definitions)
-    for word in _ALTERNATIVES:
-        if word in schema:
-            return frozenset[str]().union(*(_kinds(part, definitions) for part in schema[word]))
-    values: list[object] = [schema["const"]] if "const" in schema else schema.get("enum", [])
-    if values and "type" not in schema:
-        return frozenset("string" if isinstance(value, str) else "other" for value in values)
-    kind = schema.get("type", ["any", "string"])
-    return frozenset(cast("list[str]", kind)) if isinstance(kind, list) else frozenset({str(kind)})
 
 
 def given_inputs(
@@ -122,8 +79,8 @@ def inputs_help(spec: Spec) -> str:
     lines: list[str] = []
     for name, field in spec.inputs.items():
         schema = spec.input_schema["properties"][name]
-        kinds = _kinds(schema, spec.input_schema.get("$defs", {})) - {"null"}
-        shown = "JSON" if "any" in kinds else "|".join(sorted(kinds)).replace("string", "text").upper()
+        held = kinds(schema, spec.input_schema.get("$defs", {})) - {"null"}
+        shown = "JSON" if "any" in held else "|".join(sorted(held)).replace("string", "text").upper()
         note = field.description if field.required else f"{field.description} (optional)".strip()
         lines.append(f"  --{name.replace('_', '-')} {shown}  {note}".rstrip())
     return "\n".join([f"inputs of {spec.name}:", *lines, ""])

@@ -13,6 +13,7 @@ from typing import Any, TypeGuard
 from kaizen.core.context import Program
 from kaizen.core.errors import ConfigError, DefinitionError, KaizenError, NotFound
 from kaizen.core.spec import Spec
+from kaizen.programs.define import file_module
 from kaizen.serve.arguments import nearest
 
 
@@ -45,7 +46,10 @@ def _choices(path: str, found: Mapping[str, Program]) -> str:
 
 
 def load_module(path: Path) -> ModuleType:
-    """Execute a file as the module of its stem, its folder first on the import path.
+    """Execute a file as a module, its folder (or that of its package) first on the import path.
+
+    The module is called what ``import`` would call it from the project's root, see ``file_module``: so two files of one
+    name in two folders are two modules, and their programs two programs.
 
     Raises:
         NotFound, DefinitionError, ConfigError: as ``load_program``.
@@ -75,16 +79,24 @@ def open_module(path: Path) -> ModuleType:
     if path.suffix != ".py":
         raise ConfigError(f"{path} is no Python file: a program is named as FILE.py:Name")
     path = path.resolve()
-    known = sys.modules.get(path.stem)
-    if path.stem in sys.stdlib_module_names or (known is not None and known.__file__ != str(path)):
-        raise ConfigError(f"{path.name} has the name of the module {path.stem!r}, which it would hide: rename the file")
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = file_module(path)
+    packaged = (path.parent / "__init__.py").is_file()
+    # what others import it as, who stand in its folder: the file may not take that name from another module
+    short = name.partition(".")[0] if packaged else path.stem
+    known = None if packaged else sys.modules.get(short)
+    taken = known is not None and known.__file__ != str(path) and known.__name__ == short
+    if short in sys.stdlib_module_names or taken:
+        raise ConfigError(f"{path.name} has the name of the module {short!r}, which it would hide: rename the file")
+    folder = path.parents[name.count(".") + (path.stem == "__init__")] if packaged else path.parent
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None:
         raise AssertionError("a .py file always has a loader")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
+    sys.modules[name] = module
+    if not packaged:
+        sys.modules[short] = module  # a neighbour that imports it must not make a second one
     return module
 
 

@@ -1,6 +1,15 @@
 """The settings: one frozen tree, read once from ``kaizen.toml``, the environment and ``kaizen.configure``."""
 
-from kaizen.settings.reading import data_home, load_settings, merge, read, resolve_key, resolve_proxy, resolve_secret
+from kaizen.settings.reading import (
+    data_home,
+    editor_words,
+    load_settings,
+    merge,
+    read,
+    resolve_key,
+    resolve_proxy,
+    resolve_secret,
+)
 from kaizen.settings.tree import (
     AnthropicSettings,
     EmbeddedSettings,
@@ -22,6 +31,7 @@ __all__ = [
     "RemoteSettings",
     "Settings",
     "data_home",
+    "editor_words",
     "load_settings",
     "merge",
     "read",

@@ -10,6 +10,7 @@ import difflib
 import json
 import os
 import re
+import shlex
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -96,6 +97,22 @@ def resolve_key(provider: RemoteSettings, environ: Mapping[str, str] | None = No
             detail={"variable": provider.api_key_env},
         )
     return SecretStr(key)
+
+
+def editor_words(environ: Mapping[str, str] | None = None) -> list[str]:
+    """The command of the user's editor, as ``VISUAL`` or ``EDITOR`` has it.
+
+    Raises:
+        ConfigError: neither is set, or its quotes don't close.
+    """
+    given = os.environ if environ is None else environ
+    name = next((name for name in ("VISUAL", "EDITOR") if given.get(name, "").strip()), None)
+    if name is None:
+        raise ConfigError("the variable EDITOR is not set: it names the editor to open, such as 'nano'")
+    try:
+        return shlex.split(given[name])
+    except ValueError as error:
+        raise ConfigError(f"the variable {name} is no command: {error}") from None
 
 
 def resolve_secret(variable: str, setting: str, environ: Mapping[str, str] | None = None) -> SecretStr:

@@ -27,7 +27,7 @@ _STAGES: Final = FIELDS.index("stages")
 _values: Callable[[Record], Row] = attrgetter(*FIELDS)
 
 _SCOPED: Final = "tenant = ? AND environment = ?"
-_EQUALS: Final = ("kind", "ref", "run_id", "status", "model", "params", "about")
+_EQUALS: Final = ("kind", "ref", "run_id", "status", "model", "params", "about", "version", "experiment")
 
 # A statement carries this many rows at most. One statement for many rows, and not a statement for each:
 # SQLite gives up the interpreter lock at every step and gets it back up to 5 ms later when another thread

@@ -42,6 +42,11 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "ALTER TABLE records ADD COLUMN saved_usd DEFAULT 0.0",
         "ALTER TABLE records ADD COLUMN stages",
     ),
+    (
+        "ALTER TABLE records ADD COLUMN version",
+        "ALTER TABLE records ADD COLUMN experiment",
+        "ALTER TABLE records ADD COLUMN subject DEFAULT ''",
+    ),
 )
 
 _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})

@@ -52,6 +52,7 @@ class MediaServer:
     Attributes:
         calls: what came, oldest first.
         status: of its answers; any other than 200 is an error.
+        busy: so many of the next calls are answered with 503.
         broken: whether sound breaks off in the middle.
         hold: sound stops after its first piece until this is set.
     """
@@ -59,6 +60,7 @@ class MediaServer:
     def __init__(self) -> None:
         self.calls: list[Asked] = []
         self.status = 200
+        self.busy = 0
         self.broken = False
         self.hold = threading.Event()
         self.hold.set()
@@ -108,6 +110,10 @@ class _Answering(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         asked = _asked(self.path, headers, body)
         server.calls.append(asked)
+        if server.busy:
+            server.busy -= 1
+            self._send("application/json", to_json({"error": {"message": "busy", "type": "server_error"}}), 503)
+            return
         if server.status != 200:
             error = {"message": "the media server was told to fail", "type": "invalid_request_error"}
             self._send("application/json", to_json({"error": error}), server.status)

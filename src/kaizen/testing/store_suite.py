@@ -79,6 +79,9 @@ def full_record(scope: Scope = OURS) -> Record:
         task="triage",
         saved_usd=0.25,
         stages=(Stage("exact", 0.25, None, {"age_s": 1.5, "why": ["a", None]}), Stage("route")),
+        version="v" * 32,
+        experiment=new_id(),
+        subject="Zoë",
     )
 
 
@@ -172,6 +175,8 @@ class StoreSuite:
                 RecordQuery(newest_first=True),
                 RecordQuery(run_id=same.run_id),
                 RecordQuery(about=same.about),
+                RecordQuery(version=same.version),
+                RecordQuery(experiment=same.experiment),
                 RecordQuery(since=0),
             )
             for query in queries:

@@ -231,6 +231,7 @@ async def test_the_prefix_of_a_conversation_is_cached_in_every_slot(provider: Em
     assert all(reply.usage.tokens_cached > 0.8 * reply.usage.tokens_in for reply in replies)
 
 
+@pytest.mark.alone
 async def test_calls_beyond_the_slots_wait_in_order_and_can_be_cancelled_there(weights: Path) -> None:
     one = provider_of(weights, slots=1, context=1024)
     await one.complete(ask("Say hello.", max_tokens=1))

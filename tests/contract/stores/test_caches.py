@@ -115,6 +115,10 @@ class TestRedisCache(CacheSuite, SharedCacheSuite):
         yield cache
         await cache.close()
 
+    @pytest.mark.alone  # each of them has to get a connection within a second
+    async def test_many_tasks_put_and_get_at_once(self, cache: Cache) -> None:
+        await super().test_many_tasks_put_and_get_at_once(cache)
+
 
 # -- tenants, whatever they are called and whatever they do ----------------------------------------------------------
 

@@ -11,6 +11,7 @@ import pytest
 from kaizen.core.errors import StoreError
 from kaizen.core.ids import new_id
 from kaizen.core.protocols import VectorIndex
+from kaizen.stores.postgres import vectors
 from kaizen.stores.postgres.vectors import PgVectorIndex
 from kaizen.testing.vector_suite import OURS, THEIRS, VectorSuite, cosine, drawn, keys, point
 
@@ -38,6 +39,20 @@ async def test_a_small_tenant_finds_its_own_among_many_of_a_large_one(index: PgV
         found = await keys(index, scope, "s", near)
         assert len(found) == 10
         assert len(set(found) & set(right)) >= least
+
+
+async def test_points_go_after_their_time(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vectors, "_TIDY_EVERY_S", 0.0)
+    schema = f"test {new_id()}"
+    lasting, brief = PgVectorIndex(postgres_url, schema=schema), PgVectorIndex(postgres_url, schema=schema, max_age=0.2)
+    await lasting.add(OURS, "s", "old", point(1, 0))
+    await asyncio.sleep(0.3)
+    await lasting.add(OURS, "s", "new", point(0, 1))
+    assert sorted(await keys(lasting, OURS, "s", point(1, 0))) == ["new", "old"]
+    await brief.add(OURS, "s", "newest", point(0, 1))
+    assert sorted(await keys(brief, OURS, "s", point(1, 0))) == ["new", "newest"]
+    await lasting.close()
+    await brief.close()
 
 
 async def test_what_is_no_point_is_refused(index: PgVectorIndex) -> None:

@@ -76,7 +76,7 @@ def gateway(upstream: FaultServer, tmp_path: Path) -> Iterator[Callable[..., Run
     started: list[Running] = []
 
     def start(**overrides: Any) -> Running:
-        local = overrides.pop("local", True)
+        local, programs = overrides.pop("local", True), overrides.pop("programs", None)
         base = {"base_url": upstream.base_url, "api_key": "sk-upstream-secret"}
         settings = {
             "model": "mine/large",
@@ -92,7 +92,8 @@ def gateway(upstream: FaultServer, tmp_path: Path) -> Iterator[Callable[..., Run
         }
         whole = gateway_settings(load_settings(tmp_path, {}, settings | overrides))
         listener = bind("127.0.0.1", 0)
-        server = make_server(make_gateway(whole, Metrics(tmp_path / "counts"), local=local), grace=2)
+        made = make_gateway(whole, Metrics(tmp_path / "counts"), local=local, programs=programs)
+        server = make_server(made, grace=2)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
 

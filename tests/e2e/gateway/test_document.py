@@ -33,6 +33,15 @@ def test_the_document_has_every_route(gateway: Make) -> None:
         "/v1/models",
         "/api/v1/infer",
         "/api/v1/admin/keys",
+        "/api/v1/prompts/{name}",
+        "/api/v1/programs",
+        "/api/v1/registry/{kind}/{name}",
+        "/api/v1/evaluations",
+        "/api/v1/optimizations",
+        "/api/v1/jobs/{job_id}",
+        "/api/v1/experiments/{program}",
+        "/api/v1/loops/{program}/history",
+        "/api/v1/queue",
         "/health/ready",
         "/metrics",
     } <= set(document["paths"])
@@ -45,13 +54,16 @@ def test_the_document_has_every_route(gateway: Make) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_no_call_that_the_document_allows_fails_in_the_gateway(gateway: Make) -> None:
+@pytest.mark.parametrize(("ours", "least"), [(False, 13), (True, 33)])
+def test_no_call_that_the_document_allows_fails_in_the_gateway(gateway: Make, ours: bool, least: int) -> None:
     here = gateway()
     key = here.key(scopes=SCOPES)
     schema: Any = schemathesis.openapi.from_url(f"{here.address}/openapi.json")
     tried: list[str] = []
 
     for operation in schema.get_all_operations():
+        if operation.ok().path.startswith("/api/v1/") is not ours:
+            continue
         case_strategy = operation.ok().as_strategy()
 
         @settings(
@@ -71,7 +83,7 @@ def test_no_call_that_the_document_allows_fails_in_the_gateway(gateway: Make) ->
             )
 
         try_it()
-    assert len(set(tried)) >= 13
+    assert len(set(tried)) >= least
 
 
 def test_keys_are_administered_for_ones_own_tenant_only(gateway: Make) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
 import time
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kaizen.serve.http import protocol
+from kaizen.serve.http import protocol, workers
 from kaizen.testing.fault_server import Fault, slow, status
 from tests.e2e.gateway.conftest import Running
 from tests.e2e.gateway.http import Answer, ask, post
@@ -75,8 +76,11 @@ async def test_a_caller_who_leaves_ends_the_call_upstream(
         assert await asyncio.to_thread(connection.recv, 4096)
     connection.close()
     await here.upstream.until(lambda: here.upstream.cuts == 1)
-    await asyncio.sleep(0.05)
-    assert [one.status for one in await asyncio.to_thread(here.records)] == ["cancelled"]
+    for _ in range(100):  # its record is written a moment later
+        if kept := await asyncio.to_thread(here.records):
+            break
+        await asyncio.sleep(0.05)
+    assert [one.status for one in kept] == ["cancelled"]
 
 
 def test_the_exact_cache_answers_and_headers_say_so(gateway: Make) -> None:
@@ -157,6 +161,29 @@ def test_nothing_crosses_from_one_tenant_to_another(gateway: Make) -> None:
     assert [one.id for one in here.records("other")] == [theirs.headers["x-kaizen-record"]]
 
 
+def test_the_same_bytes_again_and_again_are_a_call_each_time(gateway: Make) -> None:
+    here = gateway()
+    acme, other = here.key("acme"), here.key("other")
+    body = json.dumps(HELLO).encode()
+    answers = [post(here, "/v1/chat/completions", body, key=key) for key in (acme, other) * 4]
+    assert {one.status for one in answers} == {200}
+    assert here.upstream.count == 2  # one for each tenant
+    assert len({one.headers["x-kaizen-record"] for one in answers}) == 8
+    for tenant, mine in (("acme", answers[::2]), ("other", answers[1::2])):
+        records = here.records(tenant)
+        assert [one.id for one in records] == [one.headers["x-kaizen-record"] for one in mine]
+        assert [one.cache_tier for one in records] == ["model", "exact", "exact", "exact"]
+        assert len({one.input_digest for one in records}) == 1
+    first, second = here.records("acme")[0], here.records("other")[0]
+    assert first.input_digest != second.input_digest
+    anew = post(here, "/v1/chat/completions", body, key=acme, headers={"cache-control": "no-store"})
+    assert anew.headers["x-kaizen-cache"] == "miss"
+    narrow = here.key("acme", models=["answers/*"])
+    assert post(here, "/v1/chat/completions", body, key=narrow).status == 403
+    few = here.key("acme", limits={"requests_per_minute": 2})
+    assert [post(here, "/v1/chat/completions", body, key=few).status for _ in range(4)] == [200, 200, 429, 429]
+
+
 def test_limits_and_budgets_have_their_own_statuses(gateway: Make) -> None:
     here = gateway()
     fast, poor = here.key(limits={"requests_per_minute": 1}), here.key(limits={"usd_per_day": 1})
@@ -229,6 +256,56 @@ def test_a_call_that_trickles_in_is_cut_off(gateway: Make, monkeypatch: pytest.M
             assert 0.2 < time.monotonic() - at < 4
 
 
+def test_a_connection_that_pauses_too_long_is_closed_and_one_that_works_is_not(
+    gateway: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_KEEP_ALIVE_S", 1)
+    here = gateway()
+    host, _, port = here.address.removeprefix("http://").partition(":")
+    data = json.dumps(HELLO).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nx-api-key: {here.key()}\r\ncontent-length: {len(data)}\r\n\r\n"
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        for _ in range(4):  # longer together than a pause may be
+            connection.sendall(head.encode() + data)
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+            time.sleep(0.4)
+        here.upstream.queue(slow(1.5))
+        other = json.dumps({**HELLO, "max_tokens": 9}).encode()
+        connection.sendall(head.replace(str(len(data)), str(len(other))).encode() + other)
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200")  # a long answer is no pause
+        at = time.monotonic()
+        assert connection.recv(1000) == b""
+        assert 0.8 < time.monotonic() - at < 3
+
+
+def test_calls_leave_nothing_to_the_garbage_collector(gateway: Make) -> None:
+    here = gateway()
+    host, _, port = here.address.removeprefix("http://").partition(":")
+    key, data = here.key(), json.dumps(HELLO).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nx-api-key: {key}\r\ncontent-length: {len(data)}\r\n\r\n"
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+
+        def calls(count: int) -> None:
+            for _ in range(count):
+                connection.sendall(head.encode() + data)
+                assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+
+        calls(3)
+        gc.collect()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            calls(20)
+            gc.collect()
+            kinds = [type(one).__name__ for one in gc.garbage]
+        finally:
+            gc.set_debug(0)
+            gc.enable()
+            gc.garbage.clear()
+    assert kinds.count("RequestResponseCycle") < 3
+    assert kinds.count("Task") < 5
+
+
 def test_paths_and_methods_that_there_are_not(gateway: Make) -> None:
     here = gateway()
     assert post(here, "/v1/nothing", {}).status == 404
@@ -255,6 +332,8 @@ def test_it_is_ready_while_a_provider_answers(gateway: Make) -> None:
     assert got.json == {
         "status": "ok",
         "parts": {"store": "ok", "provider mine": "ok", "provider claude": "ok"},
+        "worker": 0,
+        "models": {},
     }
     assert post(here, "/health", method="GET").status == 200
 
@@ -267,6 +346,36 @@ def test_it_is_not_ready_when_no_provider_answers(gateway: Make) -> None:
     seen = post(here, "/health", method="GET", key=here.key(scopes=frozenset({"metrics"})))
     assert seen.json["parts"]["provider mine"].startswith("can't be reached")
     assert post(here, "/health/live", method="GET").status == 200
+
+
+def test_a_failing_model_shows_as_degraded_within_the_window(gateway: Make) -> None:
+    here = gateway(local=False)
+    key, watcher = here.key(), here.key(scopes=frozenset({"metrics"}))
+    here.upstream.queue(*[status(503)] * 4)
+    for number in range(14):
+        post(here, "/v1/chat/completions", {**HELLO, "seed": number}, key=key)
+    seen = post(here, "/health/ready", method="GET", key=watcher).json["models"]["mine/large"]
+    assert (seen["state"], seen["why"], seen["calls"], seen["faults"]) == ("degraded", ["errors"], 14, 4)
+    assert 0.0 < seen["p50_ms"] <= seen["p95_ms"]
+    assert "models" not in post(here, "/health/ready", method="GET").json  # for those who may know
+
+
+def test_what_the_caches_did_is_counted(gateway: Make) -> None:
+    here = gateway(inference={"attempts": 1, "semantic": {"enabled": True}})
+    key = here.key()
+    for words in ("How do I reset my password?", "How do I reset my password?", "How do  I reset my password?"):
+        post(here, "/v1/chat/completions", {**HELLO, "messages": [{"role": "user", "content": words}]}, key=key)
+    lines = post(here, "/metrics", method="GET").body.decode().splitlines()
+    assert here.upstream.count == 1
+    for line in (
+        'kaizen_layer_total{event="hits",layer="exact"} 1',
+        'kaizen_layer_total{event="misses",layer="exact"} 2',
+        'kaizen_layer_total{event="kept",layer="exact"} 1',
+        'kaizen_layer_total{event="hits",layer="semantic"} 1',
+        'kaizen_layer_total{event="misses",layer="semantic"} 1',
+        'kaizen_layer_total{event="failures",layer="semantic"} 0',
+    ):
+        assert line in lines
 
 
 def test_counts_are_open_on_loopback_only(gateway: Make) -> None:

@@ -156,6 +156,23 @@ def test_every_parameter_arrives(client: openai.OpenAI, here: Running) -> None:
     assert sent["reasoning_effort"] == "low"
 
 
+@pytest.mark.parametrize(
+    ("model", "asked", "param"),
+    [
+        ("claude/large", {"seed": 7}, "seed"),
+        ("claude/large", {"logprobs": True, "top_logprobs": 2}, "logprobs"),
+        ("answers/large", {"seed": 7}, "seed"),
+    ],
+)
+def test_what_a_provider_has_no_place_for_is_named_and_not_dropped(
+    client: openai.OpenAI, here: Running, model: str, asked: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model=model, messages=HELLO, **asked)
+    assert (caught.value.param, caught.value.code) == (param, "unsupported")
+    assert here.upstream.count == 0
+
+
 def test_several_answers_are_several_calls(client: openai.OpenAI, here: Running) -> None:
     reply = client.chat.completions.with_raw_response.create(model="mine/large", messages=HELLO, n=3)
     answer = reply.parse()

@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from kaizen.learn.data.rows import line_of
 from kaizen.testing.fault_server import FaultServer
 from kaizen.testing.media_server import MediaServer
+from tests.desk import by_body, rows
 from tests.e2e.gateway.conftest import Running
 from tests.e2e.gateway.http import post
 from tests.e2e.gateway_extras.browser import Browser, chromium
 from tests.e2e.gateway_extras.test_traces import trace
+from tests.e2e.gateway_learn.conftest import NAME, PROGRAMS, ended
 
 BOTH = frozenset({"infer", "admin"})
 EVIL = 'Hello <script>window.hurt = 1</script><img src=x onerror="window.hurt = 2"> there'
@@ -83,7 +86,9 @@ def test_calls_appear_while_one_looks(browser: Browser, here: Running) -> None:
         "/",
         "/page.css",
         "/page.js",
+        "/learn.js",
         "/api/v1/records",
+        "/api/v1/programs",
     }
 
 
@@ -215,3 +220,107 @@ CONTRASTS = """(() => {
   }
   return found;
 })()"""
+
+
+# -- what learns ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def learning(gateway: Callable[..., Running], upstream: FaultServer) -> Running:
+    upstream.reply = by_body
+    return gateway(programs=PROGRAMS)
+
+
+def tab(browser: Browser, name: str) -> None:
+    browser.press("#tabs button", name)
+
+
+def type_in(browser: Browser, selector: str, text: str) -> None:
+    browser.value(f"document.querySelector({selector!r}).value = {text!r}")
+
+
+def test_a_person_tries_a_program_scores_it_and_releases_a_version(browser: Browser, learning: Running) -> None:
+    here, key = learning, learning.key(scopes=BOTH)
+    for instructions in (EVIL, "Name it. refund means red."):
+        put = {"name": NAME, "params": {"instructions": instructions}, "reason": "<b>why</b>"}
+        assert post(here, "/api/v1/registry", put, key=key).status == 201
+    enter(browser, here, key)
+    # the playground's form comes from the program's schema
+    tab(browser, "Try")
+    browser.until("document.getElementById('input-message')")
+    assert browser.value("document.getElementById('input-message').required") is True
+    type_in(browser, "#input-message", "my refund")
+    browser.press("#inputs button", "Run")
+    browser.until("document.getElementById('outcome').innerText.includes('none')")
+    # versions and what differs between them, word by word, as text
+    tab(browser, "Versions")
+    browser.press("#named button", NAME)
+    browser.until("document.querySelector('#apart')?.innerText.includes('refund means red')")
+    browser.value("document.getElementById('new').value = '1'")
+    browser.value("document.getElementById('new').dispatchEvent(new Event('change'))")
+    browser.until("document.querySelector('#apart').innerText.includes('<script>window.hurt')")
+    assert browser.value("window.hurt") is None
+    browser.value("document.getElementById('new').value = '2'")
+    type_in(browser, "#why", "clearer")
+    browser.press("#version button", "Release")
+    browser.until("document.getElementById('state').innerText === 'prod shows 2'")
+    browser.until("document.querySelector('#moves tbody tr')?.innerText.includes('clearer')")
+    answer = post(here, f"/api/v1/programs/{NAME}", {"message": "my refund"}, key=key)
+    assert answer.json["outputs"] == {"team": "red"}
+    browser.press("#version button", "Roll prod back")
+    browser.until("document.getElementById('state').innerText === 'prod shows base'")
+    # the queue: the oldest first, and gone once it is scored
+    tab(browser, "Score")
+    browser.until("document.querySelector('#answer pre')?.innerText.includes('my refund')")
+    assert browser.text("#state") == "2 wait"
+    type_in(browser, "#comment", "it is red")
+    type_in(browser, "#correct", '{"team": "red"}')
+    browser.press("#answer button", "Wrong")
+    browser.until("document.getElementById('state').innerText === '1 wait'")
+    [kept] = [record for record in here.records() if record.kind == "score"]
+    assert (kept.value, kept.output_digest is not None) == (0.0, True)
+    browser.press("#answer button", "★★★★★")
+    browser.until("document.getElementById('state').innerText.includes('every answer')")
+    assert browser.errors == []
+
+
+def test_searches_reports_and_experiments_are_shown_and_another_tenant_sees_none(
+    browser: Browser, learning: Running, tmp_path: Path
+) -> None:
+    here, key = learning, learning.key(scopes=BOTH)
+    enter(browser, here, key)
+    tab(browser, "Optimizer")
+    browser.until("document.getElementById('state').innerText.includes('no search')")
+    # live: begun while one looks
+    train, val = [line_of(row) for row in rows(18)], [line_of(row) for row in rows(12, 100)]
+    plan = {"program": "Desk", "train": {"rows": train}, "val": {"rows": val}, "optimizer": "reflective", "calls": 120}
+    assert post(here, "/api/v1/optimizations", plan, key=key).status == 202
+    browser.until("document.querySelector('#search h2')?.innerText.includes('done')", within=30)
+    steps = browser.value("document.querySelector('#best polyline').getAttribute('points').split(' ').length")
+    assert steps > 3
+    assert "base 0.000, best 0.8" in browser.text("#search .dim")
+    assert "★" in browser.text("#tried tbody")
+    halves = [{"version": "base", "weight": 0.5}, {"version": "1", "weight": 0.5}]
+    assert post(here, "/api/v1/experiments", {"program": "Desk", "arms": halves}, key=key).status == 201
+    tab(browser, "Experiments")
+    browser.until("document.querySelector('#trials h2')?.innerText.includes('running')")
+    browser.press("#trials button", "Stop")
+    browser.until("document.querySelector('#trials h2')?.innerText.includes('stopped')")
+    job = post(here, "/api/v1/evaluations", {"program": "Desk", "data": {"rows": val}}, key=key).json
+    assert ended(here, key, job["id"])["state"] == "done"
+    tab(browser, "Evaluations")
+    browser.press("#evaluated button", NAME)
+    browser.until("document.querySelectorAll('#report details').length === 12")  # the code's own params know no rule
+    browser.press("#report summary", "score 0.000")
+    browser.until("document.querySelector('#report pre')?.innerText.includes('no. 10')")
+    for dark in (False, True):
+        browser.picture(tmp_path / "learn.png", dark=dark)
+        assert min(browser.value(CONTRASTS.replace("'#calls .error'", "'h2', '#report .dim'")).values()) >= 4.5
+    assert browser.errors == []
+    enter(browser, here, here.key("other", scopes=BOTH))
+    browser.until("document.getElementById('state').innerText.includes('nothing was evaluated yet')")
+    assert NAME not in browser.value("document.body.innerText")
+    for name, told in (("Versions", "nothing has versions"), ("Optimizer", "no search"), ("Experiments", "no exp")):
+        tab(browser, name)
+        browser.until(f"document.getElementById('state').innerText.includes({told!r})")
+        assert NAME not in browser.value("document.body.innerText")

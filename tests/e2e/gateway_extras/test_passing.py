@@ -275,6 +275,31 @@ def test_another_tenant_has_none_of_it(here: Running) -> None:
 # -- when it goes wrong ---
 
 
+RANK = ("/v1/rerank", {"model": "media/rank", "query": "q", "documents": ["a", "b"]})
+PAINT = ("/v1/images/generations", {"model": "media/dall-e-3", "prompt": "A red house"})
+PATIENT = {"attempts": 3, "backoff": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("call", "busy", "inference", "status", "asked"),
+    [
+        (RANK, 2, PATIENT, 200, 3),
+        (RANK, 3, PATIENT, 503, 3),
+        (RANK, 1, {"attempts": 1}, 503, 1),
+        (PAINT, 1, PATIENT, 503, 1),  # it was sent: a second one might be a second image
+    ],
+    ids=["again", "not for ever", "as the settings say", "never what is made twice"],
+)
+def test_what_can_be_asked_again_is(
+    start: Start, media: MediaServer, call: Any, busy: int, inference: Any, status: int, asked: int
+) -> None:
+    here = start(inference=inference)
+    media.busy = busy
+    assert post(here, call[0], call[1], key=here.key()).status == status
+    assert media.count == asked
+    assert row(here).attempts == asked
+
+
 @pytest.mark.parametrize(("status", "told"), [(400, 400), (401, 502), (429, 429), (500, 503)])
 def test_a_provider_s_refusal_is_told_and_kept_and_costs_nothing(
     here: Running, media: MediaServer, status: int, told: int

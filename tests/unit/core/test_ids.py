@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import uuid
@@ -48,3 +49,19 @@ def test_digests_depend_on_data_and_key(data: bytes, one: bytes, other: bytes) -
     if one.rstrip(b"\0") != other.rstrip(b"\0"):
         assert digest(data, key=one) != digest(data, key=other)
     assert digest(data) != digest(data + b"x")
+
+
+def test_a_forked_child_draws_bits_of_its_own() -> None:
+    new_id()  # so that some are drawn before
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.write(writing, new_id().encode())
+        os._exit(0)
+    mine = new_id()
+    os.waitpid(pid, 0)
+    theirs = os.read(reading, 36).decode()
+    for end in (reading, writing):
+        os.close(end)
+    assert len(theirs) == 36
+    assert mine[-12:] != theirs[-12:]

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaizen.core.errors import Conflict, InvalidInput, NotFound, Unauthenticated
-from kaizen.core.identity import Identity, Limits
+from kaizen.core.identity import Identity, Limits, permits
 from kaizen.core.scope import Scope
-from kaizen.govern.keys import Issued, Keys, permits
+from kaizen.govern.keys import Issued, Keys
 from tests.unit.govern.keys import OURS, Clock, KeysInMemory
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from pydantic_core import to_json
 
 from kaizen.core.errors import StoreError
+from kaizen.core.known.repeats import remember
 from kaizen.core.message import Message
 from kaizen.core.record import Payload, Record
-from kaizen.core.request import OutputSchema, Request
+from kaizen.core.request import Decoding, OutputSchema, Request, ToolSpec
 from kaizen.core.scope import Scope
 from kaizen.ledger import requests
 from kaizen.ledger.ledger import Ledger
@@ -110,6 +113,39 @@ async def test_another_process_that_erased_costs_a_minutes_shared_parts_at_most(
     assert b"Sort the mail." not in lost
     now += 61
     assert b"Sort the mail." in (await ledger.payload(OURS, await keep(ledger, asked("three"))) or b"")
+
+
+async def test_a_request_that_comes_again_is_sealed_and_written_once_a_minute() -> None:
+    store = Counting()
+    ledger = Ledger(store, bytes(32))
+    request = asked("one", stable=0)
+    remember(request)
+    address = await keep(ledger, request)
+    assert await keep(ledger, request) == address
+    assert store.given == [address]
+    assert b"Sort the mail." in (await ledger.payload(OURS, address) or b"")
+    await ledger.erase(OURS)
+    await keep(ledger, request)
+    assert store.given == [address, address]
+    assert await keep(ledger, request, THEIRS) != address  # another scope's is another one
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"output": None},
+        {"output": None, "tools": (ToolSpec("look", "up", {}),)},
+        {"output": None, "user": "zoe", "json_object": True, "parallel_tools": False, "top_logprobs": 2},
+        {"output": None, "decoding": Decoding(temperature=0.5, stop=("x",))},
+        {},
+    ],
+)
+def test_the_quick_json_is_the_plain_one(more: dict[str, Any]) -> None:
+    request = replace(asked("one", stable=0), **more)
+    rare = {name: getattr(request, name) for name in requests._RARE}
+    fields = {name: value for name, value in rare.items() if value not in (None, False)}
+    names = ("model", "messages", "output", "tools", "tool_choice", "decoding", "top_logprobs")
+    assert requests.whole(request) == to_json(fields | {name: getattr(request, name) for name in names})
 
 
 async def test_contents_of_a_users_that_look_alike_stay_as_they_are() -> None:

@@ -56,6 +56,17 @@ def settings(made: Converted, folder: Path) -> Settings:
     return load_settings(folder, {}, {})
 
 
+def test_half_a_price_is_made_whole_and_said(tmp_path: Path) -> None:
+    info = {"input_cost_per_token": 2e-8, "mode": "embedding"}
+    model = {"model_name": "points", "litellm_params": {"model": "openai/text-embedding"}, "model_info": info}
+    made = convert({"model_list": [model]})
+    known = settings(made, tmp_path).models["openai/text-embedding"]
+    assert (known.input_usd_per_mtok, known.output_usd_per_mtok) == (0.02, 0.0)
+    assert "points: its price names no output tokens: they are taken to cost nothing" in made.notes
+    unpriced = convert({"model_list": [{**model, "model_info": {"max_input_tokens": 9}}]})
+    assert "usd" not in unpriced.text
+
+
 def test_models_become_aliases_of_refs_that_load(tmp_path: Path) -> None:
     made = convert(yaml.safe_load(CONFIG))
     loaded = settings(made, tmp_path)

@@ -34,6 +34,7 @@ class Answer:
     def __init__(self, kind: str, *pieces: bytes, failure: Exception | None = None) -> None:
         self.headers: Mapping[str, str] = {"content-type": kind} if kind else {}
         self._pieces, self._failure = list(pieces), failure
+        self.attempts = 1
 
     async def pieces(self) -> bytes | None:
         if self._pieces:

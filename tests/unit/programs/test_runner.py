@@ -493,6 +493,18 @@ async def test_equal_calls_side_by_side_are_two_calls(house: Open) -> None:
     assert here.calls == 2
 
 
+async def test_a_resumed_model_call_is_known_again_though_policy_had_its_bounds_set(
+    house: Open, unplugged: None
+) -> None:
+    here = house(["first", "second"], policy=Rule())
+    with pytest.raises(RuntimeError):
+        await here.app.start(asks, {"question": "x"}, run_id="run-1")
+    FAIL[0] = False
+    answer = await here.app.start(asks, {"question": "x"}, run_id="run-1")
+    assert not isinstance(answer, Suspended)
+    assert (answer.outputs, here.calls) == ({"result": "first step"}, 1)
+
+
 class Book:
     """A policy that reserves, and notes what each reservation was settled with."""
 

@@ -642,6 +642,7 @@ def test_compile_is_made_once_a_class() -> None:
     assert Child.compile() is not Triage.compile()
 
 
+@pytest.mark.alone
 def test_compile_takes_little_time() -> None:
     firsts: list[float] = []
     for number in range(5):

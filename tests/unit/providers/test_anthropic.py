@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic_core import from_json
 
-from kaizen.core.errors import ContentFiltered, InvalidInput, Unavailable
+from kaizen.core.errors import ContentFiltered, InvalidInput, Unavailable, Unsupported
 from kaizen.core.message import Message, ToolCall
-from kaizen.core.request import Reply, Usage
+from kaizen.core.request import Decoding, Reply, Request, Spare, Usage
 from kaizen.providers.anthropic import MessagesWire
 from kaizen.providers.errors import Origin
 from tests.unit.providers.conversation import (
@@ -30,8 +30,24 @@ def answer(*content: dict[str, Any], stop: str | None = "end_turn", **usage: Any
     return {"content": list(content), "stop_reason": stop, "usage": {"input_tokens": 9, "output_tokens": 3, **usage}}
 
 
+@pytest.mark.parametrize(
+    ("param", "asked"),
+    [
+        ("seed", replace(SMALL, decoding=Decoding(seed=0))),
+        ("logprobs", replace(SMALL, top_logprobs=0)),
+    ],
+)
+def test_what_this_api_has_not_is_refused_by_name_unless_nobody_asked_for_it(param: str, asked: Request) -> None:
+    with pytest.raises(Unsupported, match="the messages wire has no place for") as caught:
+        WIRE.encode(asked, stream=False)
+    assert caught.value.detail == {"param": param}
+    ours = replace(SMALL, decoding=Decoding(seed=Spare(0)), top_logprobs=Spare(0))
+    assert WIRE.encode(ours, stream=False) == WIRE.encode(SMALL, stream=False)
+
+
 def test_everything_is_encoded() -> None:
-    assert from_json(WIRE.encode(EVERYTHING, stream=False)) == {
+    asked = replace(EVERYTHING, decoding=replace(EVERYTHING.decoding, seed=None), top_logprobs=None)
+    assert from_json(WIRE.encode(asked, stream=False)) == {
         "model": "org/large",
         "max_tokens": 64,
         "system": "Be brief.",

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic_core import from_json
 
-from kaizen.core.errors import ContentFiltered, InvalidInput, RateLimited, Unavailable
+from kaizen.core.errors import ContentFiltered, InvalidInput, RateLimited, Unavailable, Unsupported
 from kaizen.core.message import ToolCall
-from kaizen.core.request import Decoding, Reply, TokenLogprob, Usage
+from kaizen.core.request import Decoding, Reply, Spare, TokenLogprob, Usage
 from kaizen.providers.errors import Origin
 from kaizen.providers.openai_responses import ResponsesWire
 from tests.unit.providers.conversation import AUDIO, AUDIO_URL, EVERYTHING, FILE, FILE_URL, FREE, SMALL, with_media
@@ -29,8 +29,16 @@ def text(value: str, **more: Any) -> dict[str, Any]:
     return {"type": "output_text", "text": value, "annotations": [], **more}
 
 
+def test_a_seed_is_refused_by_name_unless_nobody_asked_for_it() -> None:
+    with pytest.raises(Unsupported, match="the responses wire has no place for a seed") as caught:
+        WIRE.encode(replace(SMALL, decoding=Decoding(seed=7)), stream=False)
+    assert caught.value.detail == {"param": "seed"}
+    ours = replace(SMALL, decoding=Decoding(seed=Spare(7)))
+    assert WIRE.encode(ours, stream=False) == WIRE.encode(SMALL, stream=False)
+
+
 def test_everything_is_encoded() -> None:
-    request = replace(EVERYTHING, decoding=replace(EVERYTHING.decoding, stop=()))
+    request = replace(EVERYTHING, decoding=replace(EVERYTHING.decoding, stop=(), seed=None))
     assert from_json(WIRE.encode(request, stream=False)) == {
         "model": "org/large",
         "store": False,

@@ -12,6 +12,12 @@ from typing import Any
 import pytest
 
 from kaizen.app import App, build
+from kaizen.app.learn.evaluations import evaluate_plan
+from kaizen.app.learn.loop import make_loop, watch
+from kaizen.app.learn.optimize import optimize
+from kaizen.app.measured.calibrating import calibrate
+from kaizen.app.measured.insight import known
+from kaizen.app.measured.replay import replay
 from kaizen.app.routes import train
 from kaizen.core.request import Request
 from kaizen.serve import command_line
@@ -55,6 +61,7 @@ class Project:
         self.folder, self._capsys = folder, capsys
         self.provider = ScriptedProvider(lambda _: ANSWER)
         self.models: Sequence[ModelInfo] = ()
+        self.editor: Sequence[str] = ()
         self.stdout = self.stderr = ""
 
     def answers(self, script: Sequence[Line] | Callable[[Request], Line]) -> None:
@@ -73,7 +80,21 @@ class Project:
     def kaizen(self, *argv: str) -> int:
         """Run the command line; what it wrote is in ``stdout`` and ``stderr``."""
         forget(self.folder)
-        code = command_line.main(argv, Doors(self.app, lambda: self.models, self.pull, train=train))
+        doors = Doors(
+            self.app,
+            lambda: self.models,
+            self.pull,
+            editor=lambda: self.editor,
+            train=train,
+            known=known,
+            replay=replay,
+            calibrate=calibrate,
+            evaluate=evaluate_plan,
+            optimize=optimize,
+            loops=make_loop,
+            watch=lambda loop, scope, every, told: watch(loop, scope, every=every, told=told),
+        )
+        code = command_line.main(argv, doors)
         self.stdout, self.stderr = self._capsys.readouterr()
         return code
 

@@ -84,6 +84,8 @@ class Batch:
             return await self._ask(request, "it has less time than least_wait", begun)
         key = _key(request)
         desk = self._desk()
+        if request.allowance is not None:
+            await request.allowance.take(request)  # it goes past the adapters, where calls are counted else
         limit = asyncio.timeout(None if left is None else max(0.0, left - self._timing.reserve))
         try:
             async with limit:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Generator
-from contextlib import contextmanager
+from collections.abc import Coroutine
 from typing import Any
 
 from kaizen.core.errors import KaizenError, ProviderError, Unavailable
@@ -78,15 +77,14 @@ class Flight:
         """Whether nobody waits any more."""
         return self._waiting == 0
 
-    @contextmanager
-    def boarded(self, *, leads: bool) -> Generator[None]:
-        """Count as one who waits; ``leads`` says whether it is the one who began."""
+    def board(self) -> None:
+        """Count as one who waits; ``leave`` has to follow."""
         self._waiting += 1
-        try:
-            yield
-        finally:
-            self._waiting -= 1
-            self.leaderless |= leads and not self.ended
+
+    def leave(self, *, leads: bool) -> None:
+        """Wait no more; ``leads`` says whether it is the one who began."""
+        self._waiting -= 1
+        self.leaderless |= leads and not self.ended
 
     async def news(self) -> None:
         """Wait for the next piece, or the end."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Final
 
@@ -12,7 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from kaizen.core.ids import digest
+from kaizen.core.known.plain import plain_reply
 from kaizen.core.message import ToolCall
+from kaizen.core.quick.values import changed
 from kaizen.core.request import Reply, TokenLogprob, Usage
 
 
@@ -44,12 +46,13 @@ _MARK: Final = digest(";".join(_SHAPE).encode())[:12].encode()
 
 def stripped(reply: Reply) -> Reply:
     """An answer without what was only so for the call that asked for it. A cost is there if the provider told it."""
-    return replace(reply, tier="exact", attempts=0, first_token_ms=None, stages=(), record_id=None)
+    return changed(reply, tier="exact", attempts=0, first_token_ms=None, stages=(), record_id=None)
 
 
 def encode(kept: Kept) -> bytes:
     """The bytes of an answer."""
-    return _MARK + to_json(kept)
+    fields = {"at": kept.at, "ttl": kept.ttl, "tags": kept.tags, "reply": plain_reply(kept.reply)}
+    return _MARK + to_json(fields)
 
 
 def decode(data: bytes) -> Kept | None:

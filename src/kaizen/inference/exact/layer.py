@@ -11,7 +11,9 @@ from types import CoroutineType
 from typing import Any, Final, TypeAlias, TypeVar
 
 from kaizen.core.errors import Unavailable
+from kaizen.core.known.repeats import facts_of
 from kaizen.core.protocols import Cache, Provider
+from kaizen.core.quick.values import changed
 from kaizen.core.request import Chunk, Decoding, Options, Reply, Request, Stage
 from kaizen.inference.exact.flight import Flight
 from kaizen.inference.exact.kept import Decoded, Kept, encode, stripped
@@ -119,11 +121,13 @@ class ExactCache:
             if isinstance(found, Reply):
                 return found
             flight, leads = found
+            flight.board()
             try:
-                with flight.boarded(leads=leads):
-                    await flight.over()
+                await flight.over()
             finally:
-                await self._leave(place, flight)
+                flight.leave(leads=leads)
+                if not flight.ended:
+                    await self._leave(place, flight)
             if flight.reply is not None:
                 return await self._given(flight, flight.reply, started, leads=leads)
             if leads or not flight.cut_short(request.deadline):
@@ -142,17 +146,18 @@ class ExactCache:
                 return
             flight, leads = found
             at, first_ms = 0, None
+            flight.board()
             try:
-                with flight.boarded(leads=leads):
-                    while True:
-                        while at < len(flight.chunks):
-                            first_ms = _ms(started) if first_ms is None else first_ms
-                            at += 1
-                            yield flight.chunks[at - 1]
-                        if flight.ended:
-                            break
-                        await flight.news()
+                while True:
+                    while at < len(flight.chunks):
+                        first_ms = _ms(started) if first_ms is None else first_ms
+                        at += 1
+                        yield flight.chunks[at - 1]
+                    if flight.ended:
+                        break
+                    await flight.news()
             finally:
+                flight.leave(leads=leads)
                 await self._leave(place, flight)
             if flight.reply is not None:
                 reply = await self._given(flight, flight.reply, started, leads=leads)
@@ -210,7 +215,10 @@ class ExactCache:
             if not request.options.refresh:
                 kept = await self._kept(request, place[1])
             if kept is None and time.monotonic() >= self._rest_until:
-                epoch = await self._safely(self._cache.epoch(request.scope))
+                try:
+                    epoch = await self._cache.epoch(request.scope)
+                except Exception as error:  # noqa: BLE001 - as above
+                    self._failed(error)
         finally:
             del self._looking[place]
             for turn in waiting:
@@ -222,8 +230,12 @@ class ExactCache:
         """The kept answer, if it is no older than the caller allows; tagged with the caller's tags as well."""
         if time.monotonic() < self._rest_until:
             return None
-        scope, options = request.scope, request.options
-        data = await self._safely(self._cache.get(scope, name))
+        options = request.options
+        try:
+            data = await self._cache.get(request.scope, name)
+        except Exception as error:  # noqa: BLE001 - whatever a cache raises, the call goes on
+            self._failed(error)
+            return None
         kept = None if data is None else self._decoded.of(name, data)
         if kept is None or _fits(kept, options):
             return kept
@@ -283,8 +295,11 @@ class ExactCache:
         request = flight.request
         tags = tuple(sorted({*flight.tags, f"model:{request.model}", f"model:{reply.model}"}))
         kept = Kept(time.time(), flight.ttl, tags, stripped(reply))
-        put = self._cache.put(request.scope, name, encode(kept), ttl=kept.ttl, tags=tags, since=flight.epoch)
-        if await self._safely(_done(put)):
+        try:
+            await self._cache.put(request.scope, name, encode(kept), ttl=kept.ttl, tags=tags, since=flight.epoch)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed(error)
+        else:
             self.counts.kept += 1
 
     async def _leave(self, place: _Place, flight: Flight) -> None:
@@ -311,7 +326,7 @@ class ExactCache:
             if quote is None:
                 quote = await asyncio.to_thread(self._prices.look_up, reply.model)
             usd = None if quote.price is None else quote.price.cost(reply.usage)
-        return replace(reply, cost_usd=0.0, stages=(Stage("exact", _ms(started), usd, note),))
+        return changed(reply, cost_usd=0.0, stages=(Stage("exact", _ms(started), usd, note),))
 
     # -- the cache ----------------------------------------------------------------------------------
 
@@ -323,14 +338,17 @@ class ExactCache:
         """What the cache says; None, and a rest for it, where it fails."""
         try:
             return await asked
-        except Exception as error:  # noqa: BLE001 - whatever a cache raises, the call goes on
-            self.counts.failures += 1
-            now = time.monotonic()
-            self._rest_until = now + _REST_S
-            if now >= self._log_at:
-                self._log_at = now + _LOG_EVERY_S
-                _logger.warning("the exact cache failed, calls go on without it: %s", error)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed(error)
             return None
+
+    def _failed(self, error: Exception) -> None:
+        self.counts.failures += 1
+        now = time.monotonic()
+        self._rest_until = now + _REST_S
+        if now >= self._log_at:
+            self._log_at = now + _LOG_EVERY_S
+            _logger.warning("the exact cache failed, calls go on without it: %s", error)
 
 
 def _place(request: Request) -> _Place:
@@ -339,13 +357,13 @@ def _place(request: Request) -> _Place:
     An answer of a layer below may be another for one who does not want the semantic cache's, and for one who wants it
     anew: they share no call with the others.
     """
-    options = request.options
-    return asyncio.get_running_loop(), _SPACE + request_key(request), options.semantic, options.refresh
-
-
-async def _done(work: Awaitable[None]) -> bool:
-    await work
-    return True
+    options, facts = request.options, facts_of(request)
+    name = None if facts is None else facts.get(_SPACE)
+    if name is None:
+        name = _SPACE + request_key(request)
+        if facts is not None:
+            facts[_SPACE] = name
+    return asyncio.get_running_loop(), name, options.semantic, options.refresh
 
 
 def _is_worth_keeping(reply: Reply) -> bool:

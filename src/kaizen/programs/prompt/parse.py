@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, time, timedelta
 from math import isfinite
 from typing import Any, Final, cast
 
 from pydantic import ValidationError
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from kaizen.core.params import OutputMode
 from kaizen.core.request import Reply
@@ -74,14 +74,14 @@ def _parse_json(spec: Spec, text: str) -> dict[str, Any]:
     if isinstance(whole, dict):
         if any(text.count(f'"{name}"') > 1 for name in spec.written):
             _STRICT.decode(text)  # slower, and rarely needed: finds a key written twice
-        return _validated(spec, cast("dict[str, Any]", whole))
+        return validated(spec, cast("dict[str, Any]", whole))
     fitting: list[dict[str, Any]] = []
     misfit = Misfit("the answer holds no JSON object")
     for number, candidate in enumerate(_objects(text), 1):
         if number > _MOST_OBJECTS:
             raise Misfit(f"the answer holds more than {_MOST_OBJECTS} JSON objects; write exactly one")
         try:
-            fitting.append(_validated(spec, candidate))
+            fitting.append(validated(spec, candidate))
         except Misfit as problem:
             misfit = problem
     if not fitting:
@@ -112,7 +112,7 @@ def _parse_tags(spec: Spec, text: str) -> dict[str, Any]:
     for name, raw, closed in tags(spec, text):
         if closed and found.setdefault(name, raw) != raw:
             raise Misfit(f"<{name}> stands there more than once with different contents; write it once")
-    return _validated(spec, {name: untagged(spec, name, raw) for name, raw in found.items()})
+    return validated(spec, {name: untagged(spec, name, raw) for name, raw in found.items()})
 
 
 def tags(spec: Spec, text: str) -> Iterator[tuple[str, str, bool]]:
@@ -141,7 +141,33 @@ def untagged(spec: Spec, name: str, raw: str) -> Any:
         return raw.strip()
 
 
-def _validated(spec: Spec, values: Mapping[str, Any]) -> dict[str, Any]:
+def value_at(text: str, mode: OutputMode, name: str, values: Sequence[Any]) -> tuple[tuple[str, ...], int]:
+    """How values of a field are written in a reply, and where in its text the field's value begins.
+
+    Raises:
+        Misfit: if the field stands nowhere, or not just once.
+    """
+    if mode == "text":
+        shown = (value if isinstance(value, str) else _json(value) for value in values)
+        mark, texts = rf"<{name}>\n*", tuple(f"{one}</{name}>" for one in shown)
+    else:
+        mark, texts = rf'"{name}"\s*:\s*', tuple(_json(value) for value in values)
+    found = list(re.finditer(mark, text))
+    if len(found) != 1:
+        raise Misfit(f"'{name}' has to stand there once")
+    return texts, found[0].end()
+
+
+def _json(value: Any) -> str:
+    return to_json(value).decode()
+
+
+def validated(spec: Spec, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Typed outputs by name, intermediates first.
+
+    Raises:
+        Misfit: if the values don't fit the contract.
+    """
     try:
         typed = spec.validate_outputs(values)
     except ValidationError as error:

@@ -10,6 +10,7 @@ from kaizen.core.answer import Answer
 from kaizen.core.context import EVERY, Context, Program
 from kaizen.core.errors import DefinitionError, OutputInvalid
 from kaizen.core.params import Params
+from kaizen.core.request import Spare
 from kaizen.core.spec import shorten
 from kaizen.programs.runnable import Runnable
 from kaizen.programs.together import together
@@ -34,7 +35,7 @@ class BestOf(Runnable[..., A]):
 
     async def run(self, ctx: Context, inputs: dict[str, Any]) -> Answer:
         """All at once without a threshold; one after another, until one reaches it, with one."""
-        settings = (Params(temperature=self._temperature, seed=seed) for seed in range(self._n))
+        settings = (Params(temperature=self._temperature, seed=Spare(seed)) for seed in range(self._n))
         branches = [ctx.fork(overrides={EVERY: params}) for params in settings]
         attempts = (_attempt(branch, self._program, self._metric, inputs) for branch in branches)
         if self._threshold is None:
@@ -64,7 +65,7 @@ class Refine(Runnable[..., A]):
             score, answer, said = tried[-1]
             if score >= self._threshold:
                 break
-            advice = Params(advice=_advice(answer, score, said), seed=seed + 1)
+            advice = Params(advice=_advice(answer, score, said), seed=Spare(seed + 1))
             branch = ctx.fork(overrides={EVERY: advice})
         return _best(tried)
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from kaizen.core.answer import Answer
+from kaizen.core.artifact import BASE
 from kaizen.core.context import Context, Program
 from kaizen.core.ids import digest
 from kaizen.core.params import NOTHING
@@ -20,7 +21,7 @@ from kaizen.programs.signature import Signature
 A = TypeVar("A", bound=Answer)
 
 # The form of an entry: one of another form is a miss.
-_FORM: Final = 1
+_FORM: Final = 2
 
 
 class Cached(Runnable[..., A]):
@@ -45,7 +46,13 @@ class Cached(Runnable[..., A]):
         record = answer.record
         depends = sorted(ctx.tally.tags)
         outputs = from_json(dump(answer.outputs))
-        entry = {"outputs": outputs, "tags": depends, "model": record.model, "cost_usd": record.cost_usd}
+        entry = {
+            "outputs": outputs,
+            "tags": depends,
+            "versions": ctx.tally.versions,
+            "model": record.model,
+            "cost_usd": record.cost_usd,
+        }
         await ctx.keep(key, to_json(entry), tags=depends, ttl=self._ttl, since=kept.since)
         return answer
 
@@ -62,15 +69,27 @@ class Cached(Runnable[..., A]):
         return digest(dump([*self._step, params, overrides, inputs]))
 
     def _load(self, ctx: Context, kept: bytes, inputs: dict[str, Any]) -> Answer | None:
-        """The answer of an entry; None if it can't be read, as when it was kept under other types."""
+        """The answer of an entry; None if it can't be read, as when it was kept under other types.
+
+        Nor is it given where another version of a program below was released since: which programs those are is known
+        only once they ran, so that can't be part of the key.
+        """
         try:
             entry = from_json(kept)
+            if any(_version(ctx, name) != version for name, version in entry["versions"].items()):
+                return None
             answer = self._program.spec.load_answer(to_json(entry["outputs"]), inputs)
             ctx.depends_on(*entry["tags"])
+            ctx.tally.versions |= entry["versions"]
             ctx.tally.add_kept(entry["model"], entry["cost_usd"])
         except (ValueError, KeyError, TypeError, ValidationError):
             return None
         return answer
+
+
+def _version(ctx: Context, name: str) -> str:
+    released = ctx.run.released(name)
+    return BASE if released is None else released.version
 
 
 @overload

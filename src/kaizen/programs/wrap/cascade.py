@@ -20,7 +20,7 @@ from kaizen.core.answer import Answer
 from kaizen.core.context import EVERY, Context, Program, Runtime
 from kaizen.core.errors import DefinitionError, OutputInvalid, ProviderError
 from kaizen.core.params import Params
-from kaizen.core.request import Chunk, Reply, Request, TokenLogprob
+from kaizen.core.request import Chunk, Reply, Request, Spare, TokenLogprob
 from kaizen.core.spec import dump
 from kaizen.inference.cascade import Measure, confidence
 from kaizen.programs.runnable import Runnable
@@ -84,7 +84,7 @@ class Cascade(Runnable[..., A]):
 
     async def _agreed(self, ctx: Context, params: Params, inputs: dict[str, Any]) -> tuple[Answer, float]:
         """The commonest of several answers, and its share; one that misfits agrees with none."""
-        settings = (replace(params, temperature=self.temperature, seed=seed) for seed in range(self.samples))
+        settings = (replace(params, temperature=self.temperature, seed=Spare(seed)) for seed in range(self.samples))
         branches = [ctx.fork(overrides={EVERY: one}) for one in settings]
         found = [one for one in await together(_fitting(branch, self._program, inputs) for branch in branches) if one]
         if not found:
@@ -131,7 +131,7 @@ class _Listening:
 
 
 def _telling(request: Request) -> Request:
-    return request if request.top_logprobs is not None else replace(request, top_logprobs=0)
+    return request if request.top_logprobs is not None else replace(request, top_logprobs=Spare(0))
 
 
 def _sureness(heard: Sequence[Reply], answer: Answer, measure: Measure) -> float | None:

@@ -24,6 +24,7 @@ from kaizen.programs.prompt.parse import Misfit, parse
 from kaizen.programs.prompt.render import Plan, Plans, identifier, render
 from kaizen.programs.runnable import Runnable
 from kaizen.programs.signature import Signature
+from kaizen.programs.weigh import weighs
 
 A = TypeVar("A", bound=Answer)
 
@@ -89,6 +90,8 @@ class Packed(Runnable[..., A]):
         """The answer out of a pack, or, where that has none that fits, of a call of the program alone."""
         spec = self._program.spec
         params = ctx.params(spec, self._own)
+        if weighs(params):
+            return await ctx.call(self._program, **inputs)  # there is no conversation to put several into
         plan = self._plans(params)
         messages = render(plan, inputs)
         if not self._fits(ctx, plan, messages):

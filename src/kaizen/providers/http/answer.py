@@ -119,6 +119,11 @@ class HttpAnswer:
         self._leave()
 
     @property
+    def sent(self) -> bool:
+        """Whether any of the request may have left: before that, asking again is asking once."""
+        return self._exchange is not None
+
+    @property
     def headers(self) -> Mapping[str, str]:
         """The answer's headers, by names in lower case; several of one name become a list with commas."""
         headers: dict[str, str] = {}

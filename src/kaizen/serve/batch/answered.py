@@ -17,7 +17,7 @@ from typing import Any, Self, cast
 from pydantic_core import from_json, to_json
 
 from kaizen.core.errors import Conflict, StoreError
-from kaizen.serve.batch.rows import row_key
+from kaizen.learn.data.files import row_key
 
 RECORD = "_record"
 _CHUNK = 1 << 20

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from kaizen.core.context import Program
+from kaizen.core.context import Program, Releases
 from kaizen.core.errors import (
     AuthFailed,
     ConfigError,
@@ -23,14 +23,15 @@ from kaizen.core.errors import (
 )
 from kaizen.core.params import Params
 from kaizen.core.protocols import Suspended
+from kaizen.learn.data.files import Row, RowFile, row_key
 from kaizen.programs.together import foremost
 from kaizen.serve.arguments import say
 from kaizen.serve.batch.answered import RECORD, LineFile, RowKeys
 from kaizen.serve.batch.progress import Counts, Display
-from kaizen.serve.batch.rows import Row, RowFile, row_key
 from kaizen.serve.doors import Runs
 from kaizen.serve.errors import one_line
 from kaizen.serve.inputs import TextReader
+from kaizen.serve.versions import releases_for
 
 ERROR: Final = "_error"
 _TELL_EVERY: Final = 250_000  # rows: a few seconds of checking
@@ -49,6 +50,7 @@ class BatchPlan:
         constants: inputs that are the same for every row.
         concurrency: rows worked on at once.
         overrides: params by program name, before all others.
+        version: which version of the program runs, as ``--version`` has it; None for what is released at each row.
     """
 
     program: Program
@@ -57,6 +59,7 @@ class BatchPlan:
     constants: Mapping[str, Any]
     concurrency: int
     overrides: Mapping[str, Params] | None = None
+    version: str | None = None
 
     @property
     def errors(self) -> Path:
@@ -157,6 +160,7 @@ class Batch:
         self._reader = TextReader(plan.program.spec)
         self._errors = contextlib.ExitStack()
         self._error_file: LineFile | None = None
+        self._releases: Releases | None = None
 
     async def run(self, app: Runs) -> None:
         """Do every row that is to be done. Cancelling it stops the rows in the air; what is answered stays.
@@ -167,7 +171,9 @@ class Batch:
         Raises:
             AuthFailed, ConfigError, StoreError, DefinitionError: what would fail every row.
             InvalidInput, ConfigError: the input file changed and can't be read any more.
+            NotFound: there is no such version.
         """
+        self._releases = await releases_for(app, self._plan.program, self._plan.version)
         rows = (row for row in self._plan.source.rows() if row in self._todo)
         workers = min(self._plan.concurrency, self._todo.left)
         with self._errors, contextlib.closing(rows):
@@ -186,7 +192,8 @@ class Batch:
 
     async def _do(self, app: Runs, row: Row) -> None:
         try:
-            answer = await app.start(self._plan.program, self._inputs(row), overrides=self._plan.overrides)
+            run = replace(await app.new_run(), overrides=self._plan.overrides, releases=self._releases)
+            answer = await app.start_run(run, self._plan.program, self._inputs(row))
         except _HOPELESS:
             raise
         except Exception as error:  # noqa: BLE001 - a program's own errors fail their row, not the batch

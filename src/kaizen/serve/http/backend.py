@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ from kaizen.core.context import Context, Program
 from kaizen.core.identity import Authenticator, Identity
 from kaizen.core.protocols import Embeddings, Suspended
 from kaizen.core.record import Record
+from kaizen.inference.failover.health import Condition
 
 
 class Contexts(Protocol):
@@ -74,6 +75,8 @@ class Backend:
         resolve: the ref that a model's name stands for; the second argument is the vendor whose client asks.
         models: those that can be named.
         ready: asks the stores and the providers.
+        conditions: how each model does, by ref, as this process saw it.
+        counts: what the caches did in this process so far: layer, event, how often.
         embed: points for texts, decided, counted and recorded: context, ref, texts.
         close: finishes what is in the air and lets go.
     """
@@ -86,5 +89,7 @@ class Backend:
     resolve: Callable[[str, str], str]
     models: Callable[[], Sequence[Model]]
     ready: Callable[[], Awaitable[Readiness]]
+    conditions: Callable[[], Mapping[str, Condition]]
+    counts: Callable[[], Iterable[tuple[str, str, int]]]
     embed: Callable[[Context, str, Sequence[str]], Awaitable[Embeddings]]
     close: Callable[[], Awaitable[None]]

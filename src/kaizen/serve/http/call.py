@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import math
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from functools import cache
 from typing import Any, Final, TypeAlias
 
 from kaizen.core.identity import Identity
@@ -96,24 +94,25 @@ class Call:
         # compared by length first: int() of a million digits takes its time
         if announced is not None and (len(announced) > 18 or not announced.isdigit() or int(announced) > limit):
             raise _too_large(limit)
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            raise Gone
-        data: bytes = message.get("body", b"")
-        if message.get("more_body"):
-            pieces, size = [data], len(data)
-            while message.get("more_body"):
-                message = await self._receive()
-                if message["type"] == "http.disconnect":
-                    raise Gone
-                pieces.append(piece := message.get("body", b""))
-                size += len(piece)
-                if size > limit:
-                    raise _too_large(limit)
-            data = b"".join(pieces)
+        link = self._link
+        data: bytes | None = None if link is None else link[0].whole_body(link[1])
+        if data is None:
+            data = await self._gathered(limit)
         if len(data) > limit:
             raise _too_large(limit)
         return data
+
+    async def _gathered(self, limit: int) -> bytes:
+        """The body as it comes, no more than a piece longer than the limit."""
+        pieces: list[bytes] = []
+        size, more = 0, True
+        while more and size <= limit:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise Gone
+            pieces.append(piece := message.get("body", b""))
+            size, more = size + len(piece), message.get("more_body", False)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def answer(self, status: int, data: bytes, headers: Headers = (JSON,)) -> None:
         """Send a whole answer."""
@@ -162,21 +161,34 @@ class Call:
 
 def watch(scope: Scope) -> None:
     """Have the task that answers be cancelled when the caller goes away; see ``protocol.Connection``."""
-    connection = scope.get("extensions", {}).get("kaizen.connection")
+    extensions = scope.get("extensions") or _NONE
+    connection = extensions.get("kaizen.connection")
     if connection is not None:
-        connection.answering = asyncio.current_task()
+        connection.answering = extensions["kaizen.cycle"].task
+
+
+def release(scope: Scope) -> None:
+    """Let go of what holds the scope: a ring of objects would wait for the collector, and everybody for its run."""
+    extensions = scope.get("extensions")
+    if extensions is not None:
+        extensions.pop("kaizen.cycle", None)
 
 
 def _named(given: bytes | None) -> bytes:
     if given is not None and 0 < len(given) <= _ID_LENGTH and _ID_CHARACTERS.issuperset(given):
         return given
-    return b"%b-%x" % (_process(os.getpid()), next(_numbers))
+    return b"%b-%x" % (_process, next(_numbers))
 
 
-@cache
-def _process(pid: int) -> bytes:
+def _name_process() -> None:
     """Tells this process's requests from those of others; anew after a fork."""
-    return os.urandom(8).hex().encode()
+    global _process
+    _process = os.urandom(8).hex().encode()
+
+
+_process = b""
+_name_process()
+os.register_at_fork(after_in_child=_name_process)
 
 
 def _too_large(limit: int) -> Refused:

@@ -8,7 +8,6 @@ from typing import Final
 from kaizen.core.errors import Denied, Unauthenticated
 from kaizen.core.identity import Authenticator, Identity
 from kaizen.core.request import Options
-from kaizen.govern.keys import permits
 from kaizen.serve.http.call import Call
 
 _BEARER: Final = b"bearer "
@@ -50,11 +49,6 @@ def credential_of(call: Call) -> str | None:
     if not given or len(given) > _LONGEST or not given.isascii():
         return None
     return given.decode()
-
-
-def allows(identity: Identity, ref: str) -> bool:
-    """Whether a caller may ask a model."""
-    return permits(identity.models, ref)
 
 
 def options_of(identity: Identity, call: Call) -> Options:

@@ -5,27 +5,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache, partial
-from typing import Final, cast
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache, partial
+from typing import Any, Final, cast
 
 from kaizen.core.context import Context
 from kaizen.core.errors import Denied
-from kaizen.core.identity import INFER, Identity
+from kaizen.core.identity import INFER, Identity, permits
 from kaizen.core.protocols import Suspended
+from kaizen.core.quick.values import changed
 from kaizen.core.record import Record
 from kaizen.core.request import Chunk, Reply, Stage
 from kaizen.programs.calls import Suspension
 from kaizen.programs.wrap.decompose import answer_parts, plan
 from kaizen.serve.http.backend import Backend
-from kaizen.serve.http.call import JSON, Call, Gone, Receive, Scope, Send, watch
-from kaizen.serve.http.door import Door, allows, options_of
+from kaizen.serve.http.call import JSON, Call, Gone, Receive, Scope, Send, release, watch
+from kaizen.serve.http.door import Door, options_of
 from kaizen.serve.http.metrics import Metrics
 from kaizen.serve.http.problem import Problem, Refused, problem_of
 from kaizen.serve.http.status import Status
 from kaizen.serve.http.stream import Flushing
 from kaizen.serve.http.wires import embeddings
+from kaizen.serve.http.wires.again import Again
 from kaizen.serve.http.wires.anthropic import Messages
 from kaizen.serve.http.wires.native import Native, documents_of, steps_answer, takes_apart
 from kaizen.serve.http.wires.native_body import NativeBody
@@ -35,6 +37,7 @@ from kaizen.serve.http.wires.wire import Asked, Caller, Wire, opened, tier_name,
 
 _logger = logging.getLogger(__name__)
 
+_GATHER_EVERY_S: Final = 1.0
 CLOSED: Final = 499  # nginx's word for a caller that went away; nobody is sent it
 
 Work = Callable[[Call], Awaitable[None]]
@@ -70,13 +73,18 @@ class Gateway:
         metrics: what it counts.
         max_body: bytes of a request at most.
         local: whether it listens on loopback only.
+
+    Attributes:
+        beside: what runs as long as the server does, beside the calls.
     """
 
     def __init__(self, backend: Backend, metrics: Metrics, *, max_body: int, local: bool = False) -> None:
         self._backend, self._metrics, self._max_body = backend, metrics, max_body
         self._native = Native(backend.layers)
+        self._again = Again()
         self._messages = Messages()
         self.door = Door(backend.authenticator)
+        self.beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
         status = Status(backend, self.door, metrics, local=local)
         self._routes: dict[str, Route] = {}
         self._below: list[tuple[str, Route]] = []
@@ -134,6 +142,7 @@ class Gateway:
             else:  # the server ends, and its patience with it
                 await call.refuse(_ENDING, route.error(_ENDING, call.id.decode()))
         finally:
+            release(scope)
             seconds = time.perf_counter() - call.begun
             self._metrics.end(route.name, call.status, seconds, call.error, call.reply)
 
@@ -160,15 +169,26 @@ class Gateway:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """Start and end with the server."""
+        beside = [asyncio.ensure_future(work()) for work in (self._gather, *self.beside)]
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 await send({"type": "lifespan.startup.complete"})
             else:
+                for work in beside:
+                    work.cancel()
+                await asyncio.gather(*beside, return_exceptions=True)
                 await self._backend.close()
+                self._metrics.gather(self._backend.counts())
                 self._metrics.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+    async def _gather(self) -> None:
+        """Have the caches' counts where the other workers find them: now and then, so that no call pays for it."""
+        while True:
+            await asyncio.sleep(_GATHER_EVERY_S)
+            self._metrics.gather(self._backend.counts())
 
     # -- model calls ---
 
@@ -204,7 +224,7 @@ class Gateway:
         identity = await self.door.enter(call, INFER)
         asked = embeddings.decode(await call.body(self._max_body))
         ref = self._backend.resolve(asked.model, "openai")
-        if not allows(identity, ref):
+        if not permits(identity.models, ref):
             raise Denied(f"this key may not ask {ref}")
         ctx = self._backend.contexts(identity)
         points = await self._backend.embed(ctx, ref, asked.texts)
@@ -222,14 +242,19 @@ class Gateway:
         """Who asks, and what."""
         identity = await self.door.enter(call, INFER)
         body = await call.body(self._max_body)
-        asked = wire.decode(body, Caller(identity.scope, options_of(identity, call), self._backend.resolve))
+        options = options_of(identity, call)
+        known = self._again.find(wire, identity, options, body)
+        asked = known or wire.decode(body, Caller(identity.scope, options, self._backend.resolve))
         request = asked.request
-        if not allows(identity, request.model):
+        if not permits(identity.models, request.model):
             raise Denied(f"this key may not ask {request.model}")
+        if known is not None:
+            return identity, known
         decoding = request.decoding
         if decoding.temperature and decoding.seed is None and request.options.exact and wire is not self._native:
             # drawn at random, by the caller's own word: the cache's own rule decides
-            asked.request = replace(request, options=replace(request.options, exact=None))
+            asked.request = changed(request, options=changed(request.options, exact=None))
+        self._again.note(wire, identity, options, body, asked)
         return identity, asked
 
     async def _answer(self, call: Call, wire: Wire, asked: Asked, identity: Identity) -> None:
@@ -292,7 +317,7 @@ class Gateway:
 
 async def _several(ctx: Context, asked: Asked) -> Sequence[Reply]:
     """Several answers to one call, each a call of its own that no cache answers, or all would be the same."""
-    request = replace(asked.request, options=replace(asked.request.options, exact=False, semantic=False))
+    request = changed(asked.request, options=changed(asked.request.options, exact=False, semantic=False))
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(ctx.complete(request)) for _ in range(asked.count)]
     return [task.result() for task in tasks]
@@ -306,13 +331,16 @@ def _known(asked: Asked) -> list[tuple[bytes, bytes]]:
 def _headers(replies: Sequence[Reply]) -> list[tuple[bytes, bytes]]:
     """What the head of a whole answer says. Without a known price there is no header for it."""
     reply = replies[0]
+    cost, saved, record = reply.cost_usd, reply.saved_usd, reply.record_id or ""
+    if len(replies) > 1:
+        cost, saved = _sum([one.cost_usd for one in replies]), _sum([one.saved_usd for one in replies])
+        record = ",".join([one.record_id or "" for one in replies])
     headers = [
         JSON,
-        (b"x-kaizen-record", ",".join([one.record_id or "" for one in replies]).encode()),
+        (b"x-kaizen-record", record.encode()),
         (b"x-kaizen-model", _value(reply.model)),
         (b"x-kaizen-cache", tier_name(reply).encode()),
     ]
-    cost, saved = _sum([one.cost_usd for one in replies]), _sum([one.saved_usd for one in replies])
     if cost is not None:
         headers.append((b"x-kaizen-cost-usd", b"%.9g" % cost))
     if saved is not None:
@@ -336,6 +364,7 @@ def _sum(values: Sequence[float | None]) -> float | None:
     return None if any(one is None for one in values) else sum(one or 0.0 for one in values)
 
 
+@lru_cache(maxsize=1024)
 def _value(text: str) -> bytes:
     """A text as a header can hold it."""
     return text.encode("ascii", "backslashreplace").translate(_PRINTABLE)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ _PAGE: Final = 64 * 1024
 _GROW: Final = 64  # pages at most: 4 MiB, some fifty thousand series
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _SUFFIX: Final = ".counts"
+_LAYERS: Final = "kaizen_layer_total"
 
 Label = tuple[str, str]
 Series = tuple[str, tuple[Label, ...]]
@@ -34,6 +36,7 @@ HELP: Final[Mapping[str, tuple[str, str]]] = {
     "kaizen_cost_usd_total": ("counter", "Dollars spent, by model; answers without a known price are left out."),
     "kaizen_saved_usd_total": ("counter", "Dollars saved, by layer."),
     "kaizen_cache_total": ("counter", "Answers by the tier they came from: exact, semantic, step or miss."),
+    _LAYERS: ("counter", "What the caches did, by layer and event, such as hits, misses and failures."),
     "kaizen_errors_total": ("counter", "Requests that failed, by route and the error's code."),
 }
 
@@ -65,6 +68,12 @@ class Counts:
     def add(self, place: int, value: float) -> None:
         """Count."""
         self._numbers[place] += value
+
+    def count(self, places: Sequence[int]) -> None:
+        """Count one at each of these."""
+        numbers = self._numbers
+        for place in places:
+            numbers[place] += 1.0
 
     def put(self, place: int, value: float) -> None:
         """Set, for what goes up and down."""
@@ -104,14 +113,15 @@ class Metrics:
 
     Args:
         folder: where the workers' files lie; emptied by whoever starts them.
-        worker: its number.
+        worker: its number; kept as ``worker``.
     """
 
     def __init__(self, folder: Path, worker: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
+        self._folder, self.worker = folder, worker
         self._counts = Counts(folder / f"{worker}{_SUFFIX}")
         self._known: dict[tuple[object, ...], tuple[int, ...]] = {}
+        self._gathered: dict[int, int] = {}
         self._in_flight = self._counts.place("kaizen_requests_in_flight", ())
         self._counts.put(self._in_flight, 0.0)  # a predecessor's died with it
 
@@ -125,20 +135,21 @@ class Metrics:
         counts.add(self._in_flight, -1.0)
         key = (route, status, error)
         places = self._known.get(key) or self._request(key, route, status, error)
-        for place in places:
-            counts.add(place, 1.0)
+        counts.count(places)
         self._observe("kaizen_request_seconds", route, seconds)
         if reply is not None:
             self._replied(route, reply)
 
+    def gather(self, counted: Iterable[tuple[str, str, int]]) -> None:
+        """Take in what the layers count by themselves: layer, event, how often in this process so far."""
+        for layer, event, total in counted:
+            place = self._counts.place(_LAYERS, (("event", event), ("layer", layer)))
+            self._counts.add(place, total - self._gathered.get(place, 0))
+            self._gathered[place] = total
+
     def render(self) -> bytes:
         """All workers' numbers in Prometheus' text format (version 0.0.4)."""
-        sums: dict[bytes, float] = {}
-        for path in self._folder.glob(f"*{_SUFFIX}"):
-            data = path.read_bytes()
-            for key, at in _places(data):
-                sums[key] = sums.get(key, 0.0) + struct.unpack_from("<d", data, at)[0]
-        return "\n".join([*_lines(sums), ""]).encode()
+        return "\n".join([*_lines(_summed(self._folder)), ""]).encode()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -154,7 +165,7 @@ class Metrics:
 
     def _observe(self, name: str, route: str, seconds: float) -> None:
         """Count in one bucket; ``render`` makes the running sums that Prometheus wants."""
-        at = next((index for index, bound in enumerate(_BUCKETS) if seconds <= bound), len(_BUCKETS))
+        at = bisect_left(_BUCKETS, seconds)
         key = (name, route, at)
         places = self._known.get(key)
         if places is None:
@@ -183,8 +194,7 @@ class Metrics:
                 place("kaizen_tokens_total", (("kind", "cached"), model)),
                 place("kaizen_cost_usd_total", (model,)),
             )
-        counts.add(places[0], 1.0)
-        counts.add(places[1], 1.0)
+        counts.count(places[:2])
         usage = reply.usage
         if reply.tier == "model":  # what a cache gives was counted when a model gave it
             counts.add(places[2], usage.tokens_in)
@@ -197,6 +207,26 @@ class Metrics:
                 counts.add(counts.place("kaizen_saved_usd_total", (("layer", stage.layer),)), stage.saved_usd)
         if reply.first_token_ms is not None:
             self._observe("kaizen_first_token_seconds", route, reply.first_token_ms / 1000)
+
+
+def layer_counts(folder: Path) -> Mapping[str, Mapping[str, int]]:
+    """By layer and event, what the caches of a gateway's workers did since it was started: see ``Metrics.gather``."""
+    found: dict[str, dict[str, int]] = {}
+    for key, value in _summed(folder).items():
+        name, labels = _series(key)
+        if name == _LAYERS:
+            of = dict(labels)
+            found.setdefault(of["layer"], {})[of["event"]] = round(value)
+    return found
+
+
+def _summed(folder: Path) -> dict[bytes, float]:
+    sums: dict[bytes, float] = {}
+    for path in folder.glob(f"*{_SUFFIX}"):
+        data = path.read_bytes()
+        for key, at in _places(data):
+            sums[key] = sums.get(key, 0.0) + struct.unpack_from("<d", data, at)[0]
+    return sums
 
 
 def _key(name: str, labels: tuple[Label, ...]) -> bytes:

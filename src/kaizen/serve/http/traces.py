@@ -10,13 +10,17 @@ from typing import Any, Final
 from pydantic_core import from_json, to_json
 
 from kaizen.core.errors import InvalidInput
-from kaizen.core.identity import INFER, Identity
+from kaizen.core.identity import INFER, TRACE, Identity
+from kaizen.core.protocols import Need, Policy
 from kaizen.ledger.ledger import Ledger
 from kaizen.ledger.otel import Taken, records_of
+from kaizen.programs.calls import leased
+from kaizen.serve.http.backend import Contexts
 from kaizen.serve.http.call import JSON, Call
 from kaizen.serve.http.door import Door
 from kaizen.serve.http.problem import Refused
 
+_NEED: Final = Need(1, 0, 0.0)
 _PROTOBUF: Final = b"application/x-protobuf"
 _IDS: Final = ("traceId", "spanId", "parentSpanId")
 
@@ -28,14 +32,27 @@ class Traces:
         ledger: where they go.
         door: lets callers in.
         max_body: bytes of a request at most, unpacked.
+        contexts: surroundings for calls.
+        policy: asked before each: a request counts as a call, of no tokens and no cost.
     """
 
-    def __init__(self, ledger: Ledger, door: Door, max_body: int) -> None:
+    def __init__(
+        self, ledger: Ledger, door: Door, max_body: int, *, contexts: Contexts, policy: Policy | None = None
+    ) -> None:
         self._ledger, self._door, self._max_body = ledger, door, max_body
+        self._contexts, self._policy = contexts, policy
 
     async def take(self, call: Call) -> None:
         """Keep an export request's spans; what can't be read is counted in ``partialSuccess``."""
         identity = await self._door.enter(call, INFER)
+        lease = await leased(self._policy, self._contexts(identity), TRACE, "traces", _NEED)
+        try:
+            await self._taken(call, identity)
+        finally:
+            if lease is not None:
+                await lease.settle(_NEED)
+
+    async def _taken(self, call: Call, identity: Identity) -> None:
         body = await call.body(self._max_body)
         kind = call.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         if kind not in (b"application/json", _PROTOBUF):

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from pydantic_core import from_json, to_json
 
+from kaizen.core.quick.values import quick
 from kaizen.core.scope import Scope
 
 # A put costs what it dirties: a page at the end of the table and one of the index of keys, and no other. So no index
@@ -39,6 +40,15 @@ _EVERYTHING: Final = ""  # the tag under which the invalidation of a whole scope
 _SCOPED: Final = "tenant = ? AND environment = ?"
 
 
+_FIND: Final = (
+    f"SELECT place, value, until, used FROM entries WHERE {_SCOPED} AND key = ? AND (until IS NULL OR until > ?)"  # noqa: S608 - no values
+)
+_INSERT: Final = "INSERT INTO entries (tenant, environment, key, until, used, tags, value) VALUES "
+_ROW: Final = "(?, ?, ?, ?, ?, ?, ?)"
+_ROWS_A_STATEMENT: Final = 32
+
+
+@quick
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What is put: ``until`` and ``now`` are Unix seconds."""
@@ -64,10 +74,7 @@ class Found:
 
 def find(reader: sqlite3.Connection, scope: Scope, key: str, now: float) -> Found | None:
     """An entry that is not too old."""
-    row = reader.execute(
-        f"SELECT place, value, until, used FROM entries WHERE {_SCOPED} AND key = ? AND (until IS NULL OR until > ?)",  # noqa: S608 - no values
-        (scope.tenant, scope.environment, key, now),
-    ).fetchone()
+    row = reader.execute(_FIND, (scope.tenant, scope.environment, key, now)).fetchone()
     return None if row is None else Found(*row)
 
 
@@ -77,26 +84,67 @@ def counts(reader: sqlite3.Connection, scope: Scope) -> tuple[int, int]:
     return row or (0, 0)
 
 
-def put(writer: sqlite3.Connection, entry: Entry) -> None:
-    """Keep an entry in the place of what is there, unless one of its tags was invalidated since."""
+def put_all(writer: sqlite3.Connection, group: Sequence[Entry]) -> bool:
+    """Keep entries, each in the place of what is there; whether a scope's counts have grown.
+
+    Nearly all are new: those are written many at once, and the others looked at one by one.
+    """
+    epochs: dict[Scope, int] = {}
+    new: dict[tuple[Scope, str], Entry] = {}
+    for entry in group:
+        scope, since = entry.scope, entry.since
+        if scope not in epochs:
+            epochs[scope] = counts(writer, scope)[0]
+        untouched = since is None or since == epochs[scope]
+        if untouched and (entry.until is None or entry.until > entry.now):
+            new.setdefault((scope, entry.key), entry)
+    there = set[int]()
+    rows = list(new.values())
+    for start in range(0, len(rows), _ROWS_A_STATEMENT):
+        part = rows[start : start + _ROWS_A_STATEMENT]
+        inserted = _insert(writer, part)
+        there.update(id(entry) for entry in part if (*_owner(entry.scope), entry.key) in inserted)
+    grown = False
+    for entry in group:
+        if id(entry) not in there:
+            grown |= put(writer, entry)
+    return grown
+
+
+def _insert(writer: sqlite3.Connection, part: Sequence[Entry]) -> set[tuple[str, str, str]]:
+    """Keep those of which nothing is there yet; which these were."""
+    values: list[object] = []
+    for entry in part:
+        values += (*_owner(entry.scope), entry.key, entry.until, int(entry.now // 60), _written(entry), entry.value)
+    sql = f"{_INSERT}{', '.join([_ROW] * len(part))} ON CONFLICT DO NOTHING RETURNING tenant, environment, key"
+    return set(writer.execute(sql, values).fetchall())
+
+
+def _written(entry: Entry) -> str | None:
+    return to_json(entry.tags).decode() if entry.tags else None
+
+
+def put(writer: sqlite3.Connection, entry: Entry) -> bool:
+    """Keep an entry in the place of what is there, unless one of its tags was invalidated since.
+
+    Whether the scope's counts have grown.
+    """
     owner = _owner(entry.scope)
     if entry.since is not None and _invalidated(writer, entry, entry.since):
-        return
+        return False
     row = writer.execute(
         f"SELECT place, tags, until FROM entries WHERE {_SCOPED} AND key = ?",  # noqa: S608
         (*owner, entry.key),
     ).fetchone()
-    if row is not None and (row[2] is None or row[2] > entry.now):  # others may have it in memory
+    grown = row is not None and (row[2] is None or row[2] > entry.now)
+    if grown:  # others may have it in memory
         _count(writer, entry.scope, epoch=0)
     over = entry.until is not None and entry.until <= entry.now
-    tags = to_json(entry.tags).decode() if entry.tags else None
+    tags = _written(entry)
     values = (entry.until, int(entry.now // 60), tags, entry.value)
     if row is None:
         if not over:
-            sql = (
-                "INSERT INTO entries (tenant, environment, key, until, used, tags, value) VALUES (?, ?, ?, ?, ?, ?, ?)"
-            )
-            writer.execute(sql, (*owner, entry.key, *values))
+            writer.execute(f"{_INSERT}{_ROW}", (*owner, entry.key, *values))
     elif over:
         _delete(writer, [(row[0], *owner, row[1])])
     else:
@@ -106,6 +154,7 @@ def put(writer: sqlite3.Connection, entry: Entry) -> None:
         if row[1] != tags and row[0] <= _tagged(writer):
             _untag(writer, [(row[0], *owner, row[1])])
             _tag(writer, [(row[0], *owner, tags)])
+    return grown
 
 
 def invalidate(writer: sqlite3.Connection, scope: Scope, tags: Sequence[str] | None, now: float) -> int:

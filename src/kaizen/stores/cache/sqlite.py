@@ -21,6 +21,7 @@ from kaizen.core.protocols import CacheSize
 from kaizen.core.scope import Scope
 from kaizen.stores.cache import entries
 from kaizen.stores.cache.entries import MIGRATIONS, Entry
+from kaizen.stores.cache.signal import Signal
 from kaizen.stores.schema import connect, is_busy, patiently, prepare
 from kaizen.stores.upkeep import fold, roll_back
 
@@ -33,6 +34,8 @@ _TIDY_EVERY_BYTES: Final = 4 * 1024 * 1024
 # Once room has to be made, a tenth of it is, so that not every value that comes after makes others go.
 _ROOM: Final = 0.9
 _CLOSE_POLL_S: Final = 0.001
+# The file itself is asked that often, whatever the signal says: a process can be killed between a commit and its word.
+_LOOK_EVERY_S: Final = 0.05
 # A process that is forked off must neither use nor close its parent's connections: here they stay till it ends.
 _open: set[sqlite3.Connection] = set()
 
@@ -69,6 +72,8 @@ class SqliteCache:
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._threads: ThreadPoolExecutor | None = None
+        self._signal = Signal(Path(f"{path}-signal"))
+        self._heard, self._look_at = -1, 0.0
         self._version = -1
         self._known: dict[Scope, tuple[int, int]] = {}  # epoch and generation by scope, as of ``_version``
         self._read: dict[int, int] = {}  # places that were read since they were last noted, and when
@@ -91,9 +96,10 @@ class SqliteCache:
 
     async def find(self, scope: Scope, key: str, /) -> tuple[bytes, float | None] | None:
         """The value and the seconds it has left."""
-        await self._ready()
+        if self._writer is None or self._closed:
+            await self._ready()
         now = self._clock()
-        row = self._ask(partial(entries.find, scope=scope, key=key, now=now))
+        row = self._look(scope, key, now)
         if row is None:
             return None
         minute = int(now // 60)
@@ -103,7 +109,8 @@ class SqliteCache:
 
     async def epoch(self, scope: Scope, /) -> int:
         """How often the scope was invalidated, by whichever process."""
-        await self._ready()
+        if self._writer is None or self._closed:
+            await self._ready()
         return self._counts(scope)[0]
 
     async def generation(self, scope: Scope, /) -> int:
@@ -164,7 +171,7 @@ class SqliteCache:
         """Drop what carries any of the tags (all of the scope's for None), and overwrite it; how many there were."""
         await self._ready()
         act = partial(entries.invalidate, scope=scope, tags=tags, now=self._clock())
-        count = await self._on_thread(lambda: self._change(act))
+        count = await self._on_thread(lambda: self._change(act, tells=True))
         self._start_tidying(shrink=True)  # else the contents would stay in the log for a while
         return count
 
@@ -202,6 +209,7 @@ class SqliteCache:
                 _open.add(writer)
                 self._reader = connect(self._path, self._patience)
                 _open.add(self._reader)
+                self._signal.open()
             except _FAILURES as error:
                 raise self._error(error) from error
             _alive.add(self)
@@ -213,7 +221,7 @@ class SqliteCache:
         self._writing, self._reading, self._folding = threading.Lock(), threading.Lock(), threading.Lock()
         self._tidying = threading.Lock()
         self._writer = self._reader = self._threads = None
-        self._waiting, self._version = {}, -1
+        self._waiting, self._version, self._heard = {}, -1, -1
 
     def _let_go(self) -> None:
         if self._threads is not None:
@@ -224,6 +232,7 @@ class SqliteCache:
                     connection.close()
                     _open.discard(connection)
             self._reader = self._writer = None
+            self._signal.close()
 
     # -- reading ------------------------------------------------------------------------------------
 
@@ -233,21 +242,49 @@ class SqliteCache:
             if reader is None:
                 raise self._error("is closed")
             try:
+                return query(reader)  # nearly always
+            except sqlite3.OperationalError as error:
+                if not is_busy(error):
+                    raise self._error(error) from error
+            except _FAILURES as error:
+                raise self._error(error) from error
+            try:
                 return patiently(lambda: query(reader), self._patience)
             except _FAILURES as error:
                 raise self._error(error) from error
 
+    def _look(self, scope: Scope, key: str, now: float) -> entries.Found | None:
+        """An entry; by the connection that writes, if nobody uses it: what it wrote itself it need not read again."""
+        if self._writing.acquire(blocking=False):
+            try:
+                if self._writer is not None:
+                    return entries.find(self._writer, scope, key, now)
+            except _FAILURES:
+                pass  # the other way waits, or says what is wrong
+            finally:
+                self._writing.release()
+        return self._ask(lambda reader: entries.find(reader, scope, key, now))
+
     def _counts(self, scope: Scope) -> tuple[int, int]:
-        """Epoch and generation, read anew only where a connection other than the reader has committed since."""
+        """Epoch and generation: as they were read last, unless a process has given the signal since."""
+        heard = self._signal.last
+        if heard == self._heard and time.monotonic() < self._look_at:
+            known = self._known.get(scope)
+            if known is not None:
+                return known
+        look_at = time.monotonic() + _LOOK_EVERY_S
         with self._reading:
             reader = self._reader
             if reader is None:
                 raise self._error("is closed")
             try:
-                return self._read_counts(reader, scope)
+                known = self._read_counts(reader, scope)
             except _FAILURES:
-                pass  # once more, with patience; this way is the way of every hit
-        return self._ask(partial(self._read_counts, scope=scope))
+                known = None  # once more, with patience
+            else:
+                # what was heard before the file was read: a word that came meanwhile has it read again
+                self._heard, self._look_at = heard, look_at
+        return self._ask(partial(self._read_counts, scope=scope)) if known is None else known
 
     def _read_counts(self, reader: sqlite3.Connection, scope: Scope) -> tuple[int, int]:
         version: int = reader.execute("PRAGMA data_version").fetchone()[0]
@@ -271,11 +308,12 @@ class SqliteCache:
         self._untidy += size
         if self._untidy > min(_TIDY_EVERY_BYTES, self._max // 10) or self._clock() >= self._tidy_at:
             self._start_tidying()
-        act = partial(self._write_all, group=group)
+        act = partial(entries.put_all, group=[put.entry for put in group])
         # while the file is tidied the system may hold up writes until an fsync is through
         if size <= _INLINE_BYTES and not self._tidying.locked() and self._writing.acquire(blocking=False):
             try:
-                self._transaction(act)
+                if self._transaction(act):
+                    self._signal.give()
             except (*_FAILURES, StoreError):
                 pass  # another process has the lock, or something is wrong: a thread waits, or says what
             else:
@@ -284,30 +322,32 @@ class SqliteCache:
             finally:
                 self._writing.release()
 
-        def written(future: asyncio.Future[None]) -> None:
+        def written(future: asyncio.Future[bool]) -> None:
             error = future.exception()
             _settle(group, error if error is None or isinstance(error, StoreError) else self._error(error))
 
         try:
-            loop.run_in_executor(self._threads, self._change, act).add_done_callback(written)
+            loop.run_in_executor(self._threads, partial(self._change, act, tells=True)).add_done_callback(written)
         except RuntimeError:  # closed since
             _settle(group, self._error("is closed"))
 
-    def _change(self, act: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Write on a thread, waiting for other processes but never while holding our own lock."""
+    def _change(self, act: Callable[[sqlite3.Connection], Result], *, tells: bool = False) -> Result:
+        """Write on a thread, waiting for other processes but never while holding our own lock.
+
+        ``tells`` has all processes read the counts again.
+        """
 
         def attempt() -> Result:
             with self._writing:
                 return self._transaction(act)
 
         try:
-            return patiently(attempt, self._patience)
+            result = patiently(attempt, self._patience)
         except _FAILURES as error:
             raise self._error(error) from error
-
-    def _write_all(self, writer: sqlite3.Connection, group: Sequence[_Put]) -> None:
-        for put in group:
-            entries.put(writer, put.entry)
+        if tells:
+            self._signal.give()
+        return result
 
     def _transaction(self, act: Callable[[sqlite3.Connection], Result]) -> Result:
         """All or nothing. Whoever calls holds ``_writing``."""

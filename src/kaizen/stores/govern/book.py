@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from kaizen.core.identity import Amount, Claim, Limit, Limits, Refused
+from kaizen.core.quick.values import quick
 
 UNIT: Final = 60_000
 DAY_MS: Final = 86_400_000
@@ -115,7 +116,8 @@ def obstacle(account: Account, claim: Claim, amount: Amount, now: Now, in_air: i
         now: the moment.
         in_air: its calls that are in the air.
     """
-    limits, found = claim.limits, list[tuple[Limit, float]]()
+    limits, longest = claim.limits, 0.0
+    limit: Limit = "concurrent"
     if amount.usd:
         day, month = limits.usd_per_day, limits.usd_per_month
         if month is not None and account.usd_month + amount.usd > month:
@@ -123,13 +125,18 @@ def obstacle(account: Account, claim: Claim, amount: Amount, now: Now, in_air: i
         if day is not None and account.usd_day + amount.usd > day:
             return Refused(claim.account, "usd_per_day", (next_day_ms(now) - now.ms) / 1000)
     if limits.requests_per_minute is not None:
-        found.append(("requests_per_minute", _wait(account.requests, limits.requests_per_minute, amount.calls)))
+        wait = _wait(account.requests, limits.requests_per_minute, amount.calls)
+        if wait > longest:
+            limit, longest = "requests_per_minute", wait
     if limits.tokens_per_minute is not None:
-        found.append(("tokens_per_minute", _wait(account.tokens, limits.tokens_per_minute, amount.tokens)))
+        wait = _wait(account.tokens, limits.tokens_per_minute, amount.tokens)
+        if wait > longest:
+            limit, longest = "tokens_per_minute", wait
     if limits.concurrent is not None and in_air + amount.calls > limits.concurrent:
-        found.append(("concurrent", BUSY_RETRY_S if amount.calls <= limits.concurrent else float("inf")))
-    limit, wait = max(found, key=lambda one: one[1], default=("concurrent", 0.0))
-    return Refused(claim.account, limit, wait) if wait else None
+        wait = BUSY_RETRY_S if amount.calls <= limits.concurrent else float("inf")
+        if wait > longest:
+            limit, longest = "concurrent", wait
+    return Refused(claim.account, limit, longest) if longest else None
 
 
 def _wait(level: int | None, per_minute: int, wanted: int) -> float:
@@ -179,6 +186,7 @@ class TakeOp:
     amount: Amount
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class SettleOp:
     """What one call gives back.
@@ -213,6 +221,7 @@ class WaitOp:
     sent: bool
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What one holder tells the store at once. Done in this order: settles, waits, takes.
@@ -270,7 +279,9 @@ def work(
             advance(account, claim.limits, now)
             accounts.append(account)
             in_air = 0 if claim.limits.concurrent is None else air_of(tenant, claim.account)
-            refused = heavier(refused, obstacle(account, claim, amount, now, in_air))
+            found = obstacle(account, claim, amount, now, in_air)
+            if found is not None:
+                refused = heavier(refused, found)
         if refused is not None:
             outcomes.append(refused)
             continue

@@ -352,6 +352,6 @@ class GatheringQuota(ABC):
 
 def _back(taken: Taken, used: Amount, waiting: str | None = None) -> SettleOp:
     """What a call gives back."""
-    accounts = tuple(claim.account for claim in taken.claims)
+    accounts = tuple([claim.account for claim in taken.claims])
     less = minus(taken.amount, used)
     return SettleOp(taken.scope.tenant, accounts, less, taken.day, taken.month, waiting, taken.amount)

@@ -38,6 +38,11 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             tenant text COLLATE "C" NOT NULL, environment text COLLATE "C" NOT NULL, digest text COLLATE "C" NOT NULL,
             data bytea NOT NULL, PRIMARY KEY (tenant, environment, digest))""",
     ),
+    (
+        "ALTER TABLE records ADD COLUMN version text",
+        "ALTER TABLE records ADD COLUMN experiment text",
+        "ALTER TABLE records ADD COLUMN subject text NOT NULL DEFAULT ''",
+    ),
 )
 
 _TYPES: Final = {
@@ -52,7 +57,7 @@ _ARRAYS: Final = ", ".join(
     f"${place}::{kind}[]" for place, kind in enumerate(("text", "text", *(_TYPES[name] for name in FIELDS)), 1)
 )
 _SCOPED: Final = "tenant = $1 AND environment = $2"
-_EQUALS: Final = ("kind", "ref", "run_id", "status", "model", "params", "about")
+_EQUALS: Final = ("kind", "ref", "run_id", "status", "model", "params", "about", "version", "experiment")
 
 # One statement for a whole group: one round trip, and all or nothing without a transaction round it.
 APPEND: Final = f"""
@@ -80,22 +85,22 @@ def append_values(records: Sequence[Row], payloads: Sequence[Row]) -> list[Seque
 
 def row_of(scope: Scope, record: Record) -> Row:
     """A record's columns, the scope's first."""
-    return tuple([_escaped(value) if isinstance(value, str) else value for value in record_row(scope, record)])
+    return tuple([escaped(value) if isinstance(value, str) else value for value in record_row(scope, record)])
 
 
 def payload_of(scope: Scope, payload: Payload) -> Row:
     """A payload's columns."""
-    return (_escaped(scope.tenant), _escaped(scope.environment), _escaped(payload.digest), payload.data)
+    return (escaped(scope.tenant), escaped(scope.environment), escaped(payload.digest), payload.data)
 
 
 def record_of(scope: Scope, row: Sequence[Any]) -> Record:
     """The record that ``row_of`` made this of (without the scope's columns)."""
-    return to_record(scope, tuple([_plain(value) if isinstance(value, str) else value for value in row]))
+    return to_record(scope, tuple([plain(value) if isinstance(value, str) else value for value in row]))
 
 
 def keys(*values: str) -> list[str]:
     """Values to look for."""
-    return [_escaped(value) for value in values]
+    return [escaped(value) for value in values]
 
 
 def select(scope: Scope, query: RecordQuery, last: str | None, limit: int) -> tuple[str, list[Any]]:
@@ -106,7 +111,7 @@ def select(scope: Scope, query: RecordQuery, last: str | None, limit: int) -> tu
     bounds.append((f"id {'<' if query.newest_first else '>'} ", last))
     for condition, value in bounds:
         if value is not None:
-            values.append(_escaped(value) if isinstance(value, str) else value)
+            values.append(escaped(value) if isinstance(value, str) else value)
             where.append(f"{condition}${len(values)}")
     if query.root_only:
         where.append("parent_id IS NULL")
@@ -115,14 +120,15 @@ def select(scope: Scope, query: RecordQuery, last: str | None, limit: int) -> tu
     return sql, values
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     r"""PostgreSQL's text can hold anything but NUL: ``\0`` stands for it, and so ``\\`` for a backslash."""
     if "\\" not in text and "\0" not in text:
         return text
     return text.replace("\\", "\\\\").replace("\0", "\\0")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """What ``escaped`` made this of."""
     if "\\" not in text:
         return text
     return "\\".join(part.replace("\\0", "\0") for part in text.split("\\\\"))

@@ -10,6 +10,7 @@ import pytest
 from kaizen import best_of, program, refine
 from kaizen.core.errors import DefinitionError, OutputInvalid, RateLimited
 from kaizen.core.protocols import Ask, Suspended
+from kaizen.core.request import Spare
 from tests.unit.programs.house import Open
 from tests.unit.programs.test_runner import Rule
 from tests.unit.programs.test_signature import Triage
@@ -35,6 +36,7 @@ async def test_the_best_of_several_is_kept(house: Open) -> None:
     assert answer.urgency == 5
     asked = [(request.decoding.temperature, request.decoding.seed) for request in here.model.requests]
     assert asked == [(0.7, 0), (0.7, 1), (0.7, 2)]
+    assert all(isinstance(seed, Spare) for _, seed in asked)  # nobody asked for them: they may be left out
     assert (answer.record.model_calls, answer.record.step) == (3, "0")
     attempts = {record.step: record for record in await here.records(kind="program")}
     assert sorted(attempts) == ["0", "0.0.0", "0.1.0", "0.2.0"]
@@ -91,6 +93,7 @@ async def test_refining_shows_what_was_wrong_after_the_stable_part(house: Open) 
         "Give a better one."
     )
     assert second.decoding.seed == 1
+    assert isinstance(second.decoding.seed, Spare)
 
 
 async def test_refining_gives_the_best_when_none_is_good_enough(house: Open) -> None:

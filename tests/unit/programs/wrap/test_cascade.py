@@ -9,8 +9,8 @@ from typing import Any, Literal
 import pytest
 
 from kaizen import Signature, cascade, context, errors
-from kaizen.core.request import Reply, Request, TokenLogprob, Usage
-from kaizen.programs.cascade import value_tokens
+from kaizen.core.request import Reply, Request, Spare, TokenLogprob, Usage
+from kaizen.programs.wrap.cascade import value_tokens
 from kaizen.testing.scripted import Line
 from tests.unit.programs.house import Open
 
@@ -104,6 +104,7 @@ async def test_agreement_of_samples_decides(house: Open, samples: list[Line], te
     sampled = [request.decoding for request in here.model.requests if request.model == "a/cheap"]
     assert sorted(one.seed or 0 for one in sampled) == [0, 1, 2, 3]
     assert {one.temperature for one in sampled} == {0.7}
+    assert all(isinstance(one.seed, Spare) for one in sampled)
 
 
 @pytest.mark.parametrize(("verdict", "team"), [(0.9, "cards"), ((0.9, "good"), "cards"), (0.1, "accounts")])

@@ -193,6 +193,7 @@ async def test_no_address_answers(monkeypatch: pytest.MonkeyPatch) -> None:
             await call(transport)
 
 
+@pytest.mark.alone
 async def test_an_address_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[tuple[str, socket.socket | None]] = []
     connected = dial._connected

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaizen.core.errors import Conflict, StoreError
+from kaizen.learn.data.files import row_key
 from kaizen.serve.batch.answered import LineFile, RowKeys, answered_rows
-from kaizen.serve.batch.rows import row_key
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

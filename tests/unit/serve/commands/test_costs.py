@@ -8,7 +8,7 @@ from kaizen.core.request import Reply, Stage, Usage
 from kaizen.ledger.costs import Cost
 from kaizen.serve.commands.costs import plot
 from kaizen.serve.doors import ModelInfo
-from tests.unit.serve.conftest import ANSWER, Project
+from tests.unit.serve.conftest import ANSWER, TRIAGE, Project
 
 
 def spend(project: Project) -> None:
@@ -39,6 +39,19 @@ def test_costs_by_tier_for_a_script(project: Project) -> None:
     assert project.kaizen("costs", "--by", "tier", "--json") == 0
     found = {cost["group"]: (cost["calls"], cost["cost_usd"], cost["saved_usd"]) for cost in project.json}
     assert found == {"model": (2, 1.0, 0.0), "exact": (1, 0.0, 0.5)}
+
+
+def test_what_one_program_spent_is_the_cost_of_the_calls_it_made(project: Project) -> None:
+    project.write("triage.py", f"{TRIAGE}\n\nclass Other(Triage):\n    pass\n")
+    spend(project)
+    project.answers([Reply(model="scripted/m", text=ANSWER, usage=Usage(tokens_in=7), cost_usd=8.0)])
+    assert project.kaizen("run", "triage.py:Other", "--message", "x") == 0
+    assert project.kaizen("costs", "--program", "Triage", "--json") == 0
+    assert [(cost["calls"], cost["cost_usd"]) for cost in project.json] == [(3, 1.0)]
+    assert project.kaizen("costs", "--program", "triage.Other", "--json") == 0
+    assert [(cost["calls"], cost["cost_usd"]) for cost in project.json] == [(1, 8.0)]
+    assert project.kaizen("costs", "advise", "--program", "triage.Other", "--json") == 0
+    assert project.json == []
 
 
 def test_another_tenant_has_spent_nothing(project: Project) -> None:

@@ -35,6 +35,11 @@ def test_every_word_is_passed_on() -> None:
     assert run(*words) == (0, [Serving(Path("a.toml"), "0.0.0.0", 0, 3)])  # noqa: S104 - what is tested
 
 
+def test_programs_are_named_one_by_one() -> None:
+    words = ("--program", "triage.py:Triage", "--program", "b.py")
+    assert run(*words) == (0, [Serving(programs=("triage.py:Triage", "b.py"))])
+
+
 @pytest.mark.parametrize("words", [("--port", "x"), ("--port", "70000"), ("--workers", "0"), ("--prot", "1")])
 def test_a_wrong_word_is_told(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*words) == (2, [])

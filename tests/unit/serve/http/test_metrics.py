@@ -53,6 +53,21 @@ def test_workers_are_summed(tmp_path: Path) -> None:
         worker.close()
 
 
+def test_what_the_layers_count_is_taken_in_as_it_grows_also_by_a_worker_that_starts_again(tmp_path: Path) -> None:
+    one, other = Metrics(tmp_path, 0), Metrics(tmp_path, 1)
+    one.gather([("exact", "hits", 2), ("exact", "misses", 0)])
+    one.gather([("exact", "hits", 5), ("exact", "misses", 0)])
+    other.gather([("exact", "hits", 1)])
+    one.close()
+    again = Metrics(tmp_path, 0)
+    again.gather([("exact", "hits", 3)])
+    found = lines(other)
+    assert 'kaizen_layer_total{event="hits",layer="exact"} 9' in found
+    assert 'kaizen_layer_total{event="misses",layer="exact"} 0' in found
+    for worker in (other, again):
+        worker.close()
+
+
 def test_a_worker_that_starts_again_goes_on(tmp_path: Path) -> None:
     first = Metrics(tmp_path)
     first.begin()

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from kaizen.serve.http.learn.described import Described
 from kaizen.serve.http.through.described import described
 from kaizen.serve.http.wires.chat_body import ChatBody, NamedChoice, ObjectFormat, PlainFormat, SchemaFormat, ToolParam
 from kaizen.serve.http.wires.embeddings import EmbeddingsBody
@@ -26,6 +27,7 @@ _POSTS: Final[Mapping[str, tuple[str, type, bool]]] = {
     "/api/v1/infer": ("The native call, with every wish that the layers know", NativeBody, True),
 }
 _GETS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
+    "/api/v1/programs": ("The programs that are served", "application/json", ("401", "403")),
     "/v1/models": ("The models that this key may ask", "application/json", ("401",)),
     "/health/live": ("Whether this process runs", "application/json", ()),
     "/health/ready": ("Whether stores and providers answer", "application/json", ("503",)),
@@ -64,11 +66,12 @@ _LATER: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 
 
-def document(base: Mapping[str, Any]) -> dict[str, Any]:
+def document(base: Mapping[str, Any], programs: Described) -> dict[str, Any]:
     """The whole document.
 
     Args:
         base: FastAPI's, of the admin's routes.
+        programs: those that are served.
     """
     bodies = [body for _, body, _ in _POSTS.values()]
     later = [kind for kinds in _LATER.values() for kind in kinds.values()]
@@ -89,6 +92,8 @@ def document(base: Mapping[str, Any]) -> dict[str, Any]:
     paths |= {path: {"post": _post(path, *what)} for path, what in _POSTS.items()}
     paths |= {path: {"get": _get(*what)} for path, what in _GETS.items()}
     paths |= described(_errors(_ERRORS))
+    paths |= programs.paths(_errors(_ERRORS))
+    schemas |= programs.schemas
     key = {"type": "http", "scheme": "bearer", "description": "A key of `kaizen keys create`, or a token"}
     return {
         **base,

@@ -1,26 +1,15 @@
-"""Keys over HTTP, and the OpenAPI document: FastAPI, loaded at the first request for one of its paths."""
+"""Keys over HTTP."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, TypeAlias, cast
 
-from fastapi import APIRouter, Depends, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from kaizen.core.errors import InvalidInput, KaizenError
-from kaizen.core.identity import INFER, NANO, Identity, Key, Limits, nano_usd
+from kaizen.core.identity import INFER, NANO, Key, Limits, nano_usd
 from kaizen.govern.keys import Keys
-from kaizen.serve.http.call import Call
-from kaizen.serve.http.document import document
-from kaizen.serve.http.door import Door
-from kaizen.serve.http.problem import problem_of
-from kaizen.serve.http.reading import reading
-
-ADMIN: Final = "admin"
-_NO_CODE: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
+from kaizen.serve.http.entering import Admin
 
 
 class NewKey(BaseModel):
@@ -75,58 +64,7 @@ class Rotation(BaseModel):
     overlap: float = Field(0.0, ge=0, le=30 * 86_400, description="seconds that the old secret stays good")
 
 
-async def _entered(request: Request) -> Identity:
-    door: Door = request.app.state.door
-    return await door.enter(Call(request.scope, request.receive, _unsent), ADMIN)
-
-
-Admin: TypeAlias = Annotated[Identity, Depends(_entered)]
-
-
-def make_admin(door: Door, keys: Keys) -> FastAPI:
-    """The application.
-
-    Args:
-        door: lets callers in, those with the scope ``admin``.
-        keys: what is administered.
-    """
-    admin = FastAPI(title="Kaizen", docs_url=None, redoc_url=None, openapi_url=None)
-    admin.state.door = door
-    admin.include_router(_key_routes(keys))
-    known: dict[str, Any] = {}
-
-    def whole() -> dict[str, Any]:
-        if not known:
-            known.update(document(admin.openapi()))
-        return known
-
-    @admin.get("/openapi.json", include_in_schema=False)
-    async def described() -> JSONResponse:
-        return JSONResponse(whole())
-
-    @admin.get("/docs", include_in_schema=False)
-    async def shown() -> HTMLResponse:
-        return HTMLResponse(reading(whole()), headers={"content-security-policy": _NO_CODE})
-
-    @admin.exception_handler(KaizenError)
-    async def refused(request: Request, error: Exception) -> JSONResponse:
-        problem = problem_of(error)
-        said = {"code": problem.code, "message": problem.message, "param": problem.param}
-        headers = {"www-authenticate": 'Bearer realm="kaizen"'} if problem.status == 401 else None
-        return JSONResponse({"error": said}, problem.status, headers)
-
-    @admin.exception_handler(RequestValidationError)
-    async def malformed(request: Request, error: Exception) -> JSONResponse:
-        first = cast("RequestValidationError", error).errors()[0]
-        param = ".".join(str(one) for one in first["loc"][1:])
-        said = {"code": "invalid_request", "message": f"{param}: {first['msg']}", "param": param}
-        return JSONResponse({"error": said}, 400)
-
-    _ = described, shown, refused, malformed  # registered by their decorators
-    return admin
-
-
-def _key_routes(keys: Keys) -> APIRouter:
+def key_routes(keys: Keys) -> APIRouter:
     """The keys of the caller's tenant."""
     routes = APIRouter(prefix="/api/v1/admin", tags=["keys"])
 
@@ -163,10 +101,6 @@ def _key_routes(keys: Keys) -> APIRouter:
 
     _ = list_keys, create_key, revoke_key, rotate_key
     return routes
-
-
-async def _unsent(message: object) -> None:
-    raise InvalidInput(f"nothing is sent by this way: {message!r}")
 
 
 def _limits(new: NewKey) -> Limits:

@@ -1,7 +1,11 @@
 "use strict";
 // Everything that a model or a caller wrote is set as text, never as markup.
 const $ = (id) => document.getElementById(id);
-const POLL_MS = { requests: 2000, costs: 30000 };
+const VIEWS = {
+  requests: { every: 2000, refresh: () => requests() },
+  costs: { every: 30000, refresh: () => costs() },
+  ...LEARN,
+};
 const OPENED = 1; // calls of a run whose contents are shown unasked
 let key = sessionStorage.getItem("kaizen-key") || "";
 let tab = "requests";
@@ -42,14 +46,16 @@ function say(text, bad) {
   $("state").classList.toggle("bad", Boolean(bad));
 }
 
-async function get(path) {
-  const answer = await fetch(path, { headers: { authorization: "Bearer " + key }, cache: "no-store" }).catch(() => {
+async function get(path, method = "GET", body) {
+  const headers = { authorization: "Bearer " + key, ...(body === undefined ? {} : { "content-type": "application/json" }) };
+  const sent = body === undefined ? undefined : JSON.stringify(body);
+  const answer = await fetch(path, { method, headers, body: sent, cache: "no-store" }).catch(() => {
     throw new Error("the gateway does not answer");
   });
-  const body = await answer.json().catch(() => ({}));
-  if (answer.ok) return body;
-  const said = body.error && body.error.message ? body.error.message : "answered " + answer.status;
-  if (answer.status === 401 || answer.status === 403) {
+  const found = await answer.json().catch(() => ({}));
+  if (answer.ok) return found;
+  const said = found.error && found.error.message ? found.error.message : "answered " + answer.status;
+  if (answer.status === 401 || (answer.status === 403 && method === "GET")) {
     key = listed = "";
     sessionStorage.removeItem("kaizen-key");
     show();
@@ -184,7 +190,7 @@ async function refresh() {
   if (!key || document.hidden) return;
   asked = Date.now();
   try {
-    await (tab === "requests" ? requests() : costs());
+    await VIEWS[tab].refresh();
   } catch (error) {
     say(error.message, true);
   }
@@ -193,23 +199,26 @@ async function refresh() {
 function show() {
   $("door").hidden = Boolean(key);
   $("tabs").hidden = !key;
-  for (const name of ["requests", "costs"]) $(name).hidden = !key || name !== tab;
+  for (const name of Object.keys(VIEWS)) $(name).hidden = !key || name !== tab;
   for (const button of $("tabs").children) {
     if (button.dataset.tab === tab) button.setAttribute("aria-current", "page");
     else button.removeAttribute("aria-current");
   }
   if (!key) {
     for (const id of ["calls", "sums", "trace"]) $(id).replaceChildren();
+    forget();
     $("key").focus();
   }
 }
 
 function enter() {
   open = listed = "";
+  forget();
   $("trace").hidden = true;
   say("");
   show();
   refresh();
+  offered();
 }
 
 $("tabs").addEventListener("click", (event) => {
@@ -236,4 +245,4 @@ window.addEventListener("hashchange", () => {
 document.addEventListener("visibilitychange", refresh);
 take();
 enter();
-setInterval(() => Date.now() - asked >= POLL_MS[tab] && refresh(), 500);
+setInterval(() => Date.now() - asked >= VIEWS[tab].every && refresh(), 500);

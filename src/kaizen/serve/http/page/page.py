@@ -1,4 +1,4 @@
-"""What the page shows, and the page itself: read-only, and closed to all but keys with the scope ``admin``.
+"""The page, and what it shows of calls and costs: closed to all but keys with the scope ``admin``.
 
 The files of the page hold no data, so they are open; what they show comes as JSON, for the tenant of the key alone.
 """
@@ -40,6 +40,7 @@ FILES: Final[Mapping[str, tuple[str, bytes]]] = {
     "/": ("page.html", b"text/html; charset=utf-8"),
     "/page.css": ("page.css", b"text/css; charset=utf-8"),
     "/page.js": ("page.js", b"text/javascript; charset=utf-8"),
+    "/learn.js": ("learn.js", b"text/javascript; charset=utf-8"),
 }
 # The page loads its own two files, talks to its own server and can't be framed: what a model wrote could run nowhere.
 _GUARDS: Final = (

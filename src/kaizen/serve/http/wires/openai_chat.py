@@ -159,6 +159,8 @@ class ChatCompletions:
 
     def encode(self, asked: Asked, replies: Sequence[Reply]) -> bytes:
         """See ``Wire.encode``."""
+        if len(replies) == 1 and not (replies[0].tool_calls or replies[0].logprobs):
+            return _plainly(asked, replies[0])
         choices = [_choice_out(at, reply) for at, reply in enumerate(replies)]
         usage = usage_out(replies[0].usage) if len(replies) == 1 else _summed(replies)
         return to_text(Completion(f"chatcmpl-{asked.id}", asked.created, replies[0].model, choices, usage))
@@ -170,6 +172,32 @@ class ChatCompletions:
     def error(self, problem: Problem, call_id: str) -> bytes:
         """See ``Wire.error``."""
         return error_body(problem)
+
+
+def _plainly(asked: Asked, reply: Reply) -> bytes:
+    """One answer that is a text: what ``Completion`` would be encoded to, without making it first."""
+    usage = reply.usage
+    return _PLAIN % (
+        asked.id.encode(),
+        asked.created,
+        to_text(reply.model),
+        to_text(reply.text),
+        reply.finish.encode(),
+        usage.tokens_in,
+        usage.tokens_out,
+        usage.tokens_in + usage.tokens_out,
+        usage.tokens_cached,
+        usage.tokens_reasoning,
+    )
+
+
+_PLAIN: Final = (
+    b'{"id":"chatcmpl-%b","created":%d,"model":%b,"choices":[{"index":0,"message":{"content":%b,"role":"assistant",'
+    b'"refusal":null,"annotations":[]},"finish_reason":"%b","logprobs":null}],"usage":{"prompt_tokens":%d,'
+    b'"completion_tokens":%d,"total_tokens":%d,"prompt_tokens_details":{"cached_tokens":%d,"audio_tokens":0},'
+    b'"completion_tokens_details":{"reasoning_tokens":%d,"audio_tokens":0,"accepted_prediction_tokens":0,'
+    b'"rejected_prediction_tokens":0}},"object":"chat.completion","system_fingerprint":null}'
+)
 
 
 class ChatWriting:

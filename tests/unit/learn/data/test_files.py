@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kaizen.core.errors import ConfigError, InvalidInput, NotFound
-from kaizen.serve.batch.rows import RowFile, row_key
+from kaizen.learn.data.files import RowFile, row_key
 
 BOM = b"\xef\xbb\xbf"
 

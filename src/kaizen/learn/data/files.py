@@ -1,4 +1,4 @@
-"""The rows of a batch's input file, read one at a time: JSON lines, or CSV with a header."""
+"""Files of rows, read one at a time: JSON lines, CSV with a header, or Parquet."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pydantic_core import from_json, to_json
 
 from kaizen.core.errors import ConfigError, InvalidInput, NotFound
 from kaizen.core.ids import digest
+from kaizen.learn.data.parquet import parquet_rows
 
 _LINE_ENDS: Final = b"\r\n"
 _BOM: Final = b"\xef\xbb\xbf"
@@ -25,7 +26,7 @@ class Row:
 
     Args:
         number: its place among the rows, from 1.
-        line: the line of the file it ends on, from 1.
+        line: the line of the file it ends on, from 1; its number in a Parquet file.
         values: by column; all strings in a CSV file.
     """
 
@@ -39,7 +40,7 @@ class RowFile:
     """A file of rows.
 
     Args:
-        path: ends in ``.jsonl``, ``.ndjson`` or ``.csv``.
+        path: ends in ``.jsonl``, ``.ndjson``, ``.csv`` or ``.parquet``.
         renames: columns to call otherwise, old name to new.
     """
 
@@ -51,18 +52,24 @@ class RowFile:
         """Whether all values are strings."""
         return self.path.suffix.lower() == ".csv"
 
+    @property
+    def is_binary(self) -> bool:
+        """Whether it has columns of types of their own, and no lines."""
+        return self.path.suffix.lower() == ".parquet"
+
     def rows(self) -> Iterator[Row]:
         """The rows, in order; nothing is kept of those before.
 
         Raises:
             NotFound: there is no such file.
-            ConfigError: its name ends in no known way, or a renamed column is not there.
+            ConfigError: its name ends in no known way, a renamed column is not there, or what reads it is missing.
             InvalidInput: naming the line that can't be read.
         """
         readers: Mapping[str, Callable[[Path], Iterator[Row]]] = {
             ".csv": _csv_rows,
             ".jsonl": _json_rows,
             ".ndjson": _json_rows,
+            ".parquet": _parquet_rows,
         }
         read = readers.get(self.path.suffix.lower())
         if read is None:
@@ -75,7 +82,7 @@ class RowFile:
 
     def where(self, row: Row) -> str:
         """How to call a row in a message."""
-        return f"{self.path}:{row.line} (row {row.number})"
+        return f"{self.path}: row {row.number}" if self.is_binary else f"{self.path}:{row.line} (row {row.number})"
 
     def _renamed(self, row: Row) -> Row:
         missing = self.renames.keys() - row.values.keys()
@@ -118,6 +125,10 @@ def _json_object(path: Path, line: int, text: bytes) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise InvalidInput(f"{path}:{line}: a row is a JSON object, not {type(value).__name__}")
     return cast("dict[str, Any]", value)
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    return (Row(number, number, values) for number, values in enumerate(parquet_rows(path), 1))
 
 
 def _csv_rows(path: Path) -> Iterator[Row]:

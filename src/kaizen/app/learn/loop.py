@@ -1,0 +1,277 @@
+"""The Kaizen loop, joined: with the optimizers, the embedder and the App's runs."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic_core import from_json
+
+from kaizen.app.learn.embedder import LocalEmbedder
+from kaizen.app.learn.optimize import optimize
+from kaizen.core.answer import Answer
+from kaizen.core.artifact import BASE
+from kaizen.core.context import Program
+from kaizen.core.errors import ConfigError, KaizenError
+from kaizen.core.params import NOTHING, Params
+from kaizen.core.protocols import Suspended
+from kaizen.core.scope import Scope
+from kaizen.learn.data.dataset import KIND as DATASET
+from kaizen.learn.data.dataset import Dataset
+from kaizen.learn.data.rows import Row
+from kaizen.learn.data.split import split
+from kaizen.learn.feed import Feed, News
+from kaizen.learn.loop.failures import alike
+from kaizen.learn.loop.loop import Loop
+from kaizen.learn.loop.monitor import Signal
+from kaizen.learn.loop.plan import Plan
+from kaizen.learn.loop.seams import Proposal, Wanted
+from kaizen.learn.loop.steps import Turn
+from kaizen.learn.metrics.metric import metric
+from kaizen.ledger.scores import said_with
+from kaizen.registry.params import params_of
+from kaizen.registry.registry import PARAMS
+from kaizen.registry.releases import NO_RELEASES
+from kaizen.serve.doors import Optimized, Optimizing
+from kaizen.serve.load import load_program
+
+if TYPE_CHECKING:
+    from kaizen.app import App
+
+_logger = logging.getLogger(__name__)
+
+_SHARES: Final = {"train": 0.5, "val": 0.25, "test": 0.25}
+_REWRITTEN: Final = 0.5
+"""Instructions that have less than this in common with those before are a large change."""
+_READ: Final = 300
+
+
+def make_loop(app: App, programs: Mapping[str, Program] | None = None) -> Loop:
+    """The loops of an App.
+
+    Args:
+        app: where they run.
+        programs: by name, those that are loaded already; others are loaded from their plan's file when first needed.
+
+    Raises:
+        ConfigError: contents are not kept, and a loop remembers by them what it did and spent.
+    """
+    if not app.settings.ledger.payloads:
+        raise ConfigError("a loop remembers its steps by their contents: it needs ledger.payloads = true")
+
+    async def start(scope: Scope, turn: Turn, inputs: Mapping[str, Any]) -> Answer | Suspended:
+        run = replace(await app.new_run(), scope=scope, principal="loop", releases=NO_RELEASES)
+        return await app.start_run(run, turn, inputs)
+
+    return Loop(
+        app.ledger,
+        app.registry,
+        start=start,
+        propose=_Proposing(app, dict(programs or {})),
+        notice=_Noticing(app),
+    )
+
+
+async def watch(
+    loop: Loop, scope: Scope, *, every: float | None, told: Callable[[str, str], None] | None = None
+) -> None:
+    """Look at every program that has a loop or an experiment, again and again, until cancelled.
+
+    What fails is told of and looked at again: one program's mistake must not stop the others' watch.
+
+    Args:
+        loop: the loops.
+        scope: whose.
+        every: seconds between two looks; None looks once.
+        told: hears of each step: the program and what was done.
+    """
+    while True:
+        try:
+            loops = await loop.programs(scope)
+            for program in dict.fromkeys([*loops, *await loop.experiments.programs(scope)]):
+                await _look(loop, scope, program, has_loop=program in loops, told=told or _untold)
+        except KaizenError as error:
+            _logger.warning("the loops can't be read: %s", error)
+        if every is None:
+            return
+        await asyncio.sleep(every)
+
+
+async def _look(loop: Loop, scope: Scope, program: str, *, has_loop: bool, told: Callable[[str, str], None]) -> None:
+    try:
+        said = [f"{step.action}: {step.said}" for step in await loop.tick(scope, program)] if has_loop else []
+        # one that a person began, beside a loop that is paused or without any
+        experiment = await loop.experiments.step(scope, program)
+        if experiment is not None and experiment.state != "running":
+            said.append(f"experiment {experiment.number} {experiment.state}: {experiment.reason}")
+    except KaizenError as error:
+        _logger.warning("the loop of %s: %s", program, error)
+        return
+    for line in said:
+        told(program, line)
+
+
+def _untold(program: str, said: str) -> None:
+    """For who wants to hear nothing: it is on record."""
+
+
+class _Proposing:
+    """Makes proposals with ``kaizen optimize``'s own means. Satisfies ``Proposer``."""
+
+    def __init__(self, app: App, programs: dict[str, Program]) -> None:
+        self._app, self._programs = app, programs
+
+    async def __call__(self, wanted: Wanted, /) -> Proposal:
+        app, plan = self._app, wanted.plan
+        program = self._program(plan)
+        rows = await self._rows(plan)
+        # the same parts each time: what was learned from once is never tested on later
+        parts = split(rows, seed=plan.seed, shares=_SHARES)
+        tested = {row.asked for row in parts["test"]}
+        corrected = [row for row in await self._corrections(plan, wanted.since) if row.asked not in tested]
+        start = await self._params(plan.program, wanted.start)
+        found = await optimize(
+            app,
+            Optimizing(
+                program=program,
+                train=(*parts["train"], *corrected),
+                val=parts["val"],
+                test=parts["test"],
+                metric=load_program(plan.metric) if ".py" in plan.metric else metric(plan.metric, program.spec),
+                optimizer=plan.optimizer,
+                calls=plan.calls,
+                usd=wanted.usd,
+                seed=plan.seed,
+                run_id=wanted.run_id,
+                start={} if start == NOTHING else {plan.program: start},
+            ),
+        )
+        return await self._proposal(plan, program, found, start)
+
+    async def _proposal(self, plan: Plan, program: Program, found: Optimized, start: Params) -> Proposal:
+        report, test = found.report, found.report.test
+        if not report.improved:
+            return Proposal(version=None, said=report.reason, usd=found.usd)
+        if test is None or test.after <= test.before:
+            seen = "none could be tested" if test is None else f"{test.before:.3f} to {test.after:.3f}"
+            return Proposal(version=None, said=f"nothing gained on held-out rows: {seen}", usd=found.usd)
+        if set(found.versions) != {plan.program}:
+            changed = ", ".join(found.versions)
+            said = f"the change is of {changed}, and an experiment is about {plan.program} alone: release it by hand"
+            return Proposal(version=None, said=said, usd=found.usd)
+        version = await self._app.registry.version(self._app.scope, PARAMS, plan.program, found.versions[plan.program])
+        said = (
+            f"version {version.number}, {report.how}: {test.before:.3f} to {test.after:.3f} on {test.rows} "
+            f"held-out rows ({test.low:+.3f} to {test.high:+.3f} at 95 %)"
+        )
+        large = change(start, params_of(version.artifact), program.spec.doc)
+        return Proposal(version=version.artifact.version, said=said, large=large, usd=found.usd)
+
+    def _program(self, plan: Plan) -> Program:
+        program = self._programs.get(plan.program)
+        if program is None:
+            program = self._programs[plan.program] = load_program(plan.target)
+        if program.spec.name != plan.program:
+            raise ConfigError(f"{plan.target} is {program.spec.name}, and the loop is over {plan.program}")
+        return program
+
+    async def _rows(self, plan: Plan) -> Sequence[Row]:
+        name, _, address = plan.rows.removeprefix(f"{DATASET}/").rpartition("@")
+        version = await self._app.registry.version(self._app.scope, DATASET, name, address)
+        return Dataset.load(version.artifact).rows
+
+    async def _params(self, program: str, version: str) -> Params:
+        if version == BASE:
+            return NOTHING
+        return params_of((await self._app.registry.version(self._app.scope, PARAMS, program, version)).artifact)
+
+    async def _corrections(self, plan: Plan, upto: float) -> Sequence[Row]:
+        """What people said should have come out, up to when the proposal began: a resumed one learns from the same."""
+        ledger, scope = self._app.ledger, self._app.scope
+        found: dict[str, Row] = {}
+        feed = Feed(ledger, scope, plan.program, plan.scores, 0.0, calls=False)
+        for news in await feed.news():
+            if news.score is None or news.score.output_digest is None or news.at > upto:
+                continue
+            correct = (await said_with(ledger, news.score)).correct
+            data = await ledger.payload(scope, news.call.input_digest)
+            if correct is not None and data is not None:
+                row = Row(from_json(data), correct)
+                found[row.asked] = row
+        return list(found.values())
+
+
+def change(before: Params, after: Params, doc: str) -> str:
+    """What is large about a change of params; empty where nothing is."""
+    said: list[str] = []
+    old, new = before.instructions or doc, after.instructions or doc
+    ratio = difflib.SequenceMatcher(None, old.split(), new.split(), autojunk=False).ratio()
+    if ratio < _REWRITTEN:
+        said.append(f"its instructions are rewritten ({ratio:.0%} is left)")
+    if after.model not in (None, before.model):
+        said.append(f"it runs on another model, {after.model}")
+    if after.options not in (None, before.options):
+        said.append("it asks other things of the layers")
+    return " and ".join(said)
+
+
+class _Noticing:
+    """Corrections that came, and failures that are alike. Satisfies ``Noticing``."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._embedder = LocalEmbedder()
+        self._looked: dict[str, tuple[float, int]] = {}
+
+    async def __call__(self, plan: Plan, news: Sequence[News], since: float, /) -> Signal | None:
+        fresh = [one for one in news if one.at > since and one.score is not None and one.score.value is not None]
+        if not fresh:
+            return None
+        version = fresh[-1].call.version or BASE
+        corrected = await self._corrected(plan, fresh)
+        if corrected is not None:
+            return Signal("feedback", version, corrected)
+        clustered = await self._clustered(plan, fresh, since)
+        return None if clustered is None else Signal("failures", version, clustered)
+
+    async def _corrected(self, plan: Plan, fresh: Sequence[News]) -> str | None:
+        wanted = plan.watch.feedback
+        said = [one.score for one in fresh if one.score is not None and one.score.output_digest is not None]
+        if not wanted or len(said) < wanted:
+            return None
+        corrected = sum([(await said_with(self._app.ledger, one)).correct is not None for one in said])
+        return f"{corrected} corrections since the last proposal" if corrected >= wanted else None
+
+    async def _clustered(self, plan: Plan, fresh: Sequence[News], since: float) -> str | None:
+        """Looked for when as many failures have come as make a cluster since it was looked for last."""
+        least = plan.watch.alike
+        failed = [one.score is not None and (one.score.value or 0.0) < 0.5 for one in fresh]
+        last = self._looked.get(plan.program, (since, 0))
+        before = last[1] if last[0] == since else 0
+        if not least or sum(failed) - before < least:
+            return None
+        self._looked[plan.program] = (since, sum(failed))
+        texts: list[str] = []
+        wrong: list[bool] = []
+        for one, is_failure in zip(fresh[-_READ:], failed[-_READ:], strict=True):
+            data = await self._app.ledger.payload(self._app.scope, one.call.input_digest)
+            if data is not None:
+                texts.append(" ".join(str(value) for value in from_json(data).values()))
+                wrong.append(is_failure)
+        try:
+            points = await self._embedder.embed(self._app.scope, texts)
+        except ConfigError as error:
+            _logger.info("failures are not compared: %s", error)
+            return None
+        cluster = await asyncio.to_thread(alike, points.data, points.dim, wrong, least)
+        if cluster is None:
+            return None
+        shown = texts[cluster.centre][:100]
+        return (
+            f"{len(cluster.failures)} of {cluster.of} inputs like {shown!r} failed, {cluster.share:.0%} "
+            f"against {cluster.overall:.0%} of all"
+        )

@@ -1,0 +1,1 @@
+"""Programs that improve from data and from their own records: data, metrics, evaluation, optimizers, experiments."""

@@ -1,0 +1,1 @@
+"""Labelled rows, where they come from, and how they are kept and parted."""

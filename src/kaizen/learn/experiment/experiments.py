@@ -1,0 +1,290 @@
+"""Experiments on live traffic: a label is split, its calls and scores are read, and the winner gets the label.
+
+All that is known of one lies in the registry and the ledger: what it is (an artifact), where it stands (labels of that
+artifact: ``running``, then how it ended), who got what (records), so any process can go on with it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from kaizen.core.artifact import BASE, Arm, Move, Version
+from kaizen.core.errors import Conflict, InvalidInput, NotFound
+from kaizen.core.scope import Scope
+from kaizen.learn.experiment.definition import KIND, Definition, Standing, State, Verdict, definition_of
+from kaizen.learn.experiment.trial import Call, Trial
+from kaizen.learn.feed import Feed
+from kaizen.ledger.ledger import Ledger
+from kaizen.registry.registry import LATEST, PARAMS, Registry
+
+_RUNNING: Final = "running"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """An experiment as it stands.
+
+    Args:
+        number: of its artifact.
+        version: content address of its artifact.
+        definition: what it is.
+        state: where it is.
+        reason: why it ended, with the numbers; empty while it runs.
+        standings: of its arms, the control first.
+        ended: Unix seconds; None while it runs.
+        others: how many scores of other names came, which decide nothing.
+    """
+
+    number: int
+    version: str
+    definition: Definition
+    state: State
+    reason: str
+    standings: Sequence[Standing]
+    ended: float | None = None
+    others: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+@dataclass(slots=True)
+class _Live:
+    trial: Trial
+    feed: Feed
+    split: Move
+    others: Counter[str] = field(default_factory=Counter[str])
+
+
+class Experiments:
+    """Starts, judges and ends experiments.
+
+    Args:
+        ledger: where calls and scores lie.
+        registry: where versions and labels are.
+        clock: Unix seconds.
+    """
+
+    def __init__(self, ledger: Ledger, registry: Registry, *, clock: Callable[[], float] = time.time) -> None:
+        self._ledger, self._registry, self._clock = ledger, registry, clock
+        self._live: dict[tuple[Scope, str], _Live] = {}
+
+    async def start(self, scope: Scope, definition: Definition, *, actor: str, reason: str = "") -> Experiment:
+        """Keep the definition, then split the label's traffic.
+
+        Raises:
+            Conflict: one is running on this program, or the label moves at the same time.
+            NotFound: there is no such version.
+        """
+        program, label = definition.program, definition.label
+        running = await self._running(scope, program)
+        if running is not None:
+            raise Conflict(
+                f"experiment {running.number} is running on {program}: `kaizen experiment stop {program}` ends it"
+            )
+        moves = await self._registry.history(scope, PARAMS, program, label)
+        known = {head.version for head in await self._registry.heads(scope, PARAMS, program)} | {BASE}
+        if lacking := [arm.version for arm in definition.arms if arm.version not in known]:
+            raise NotFound(f"{program} has no version {lacking[0]}")
+        version = await self._registry.put(scope, definition.artifact(), author=actor, reason=reason or "experiment")
+        address = version.artifact.version
+        await self._mark(scope, program, address, _RUNNING, actor, reason or "begun")
+        try:
+            await self._registry.label(
+                scope,
+                PARAMS,
+                program,
+                label,
+                definition.arms,
+                actor=_actor(address),
+                reason=f"experiment {version.number} begins: {reason or definition.metric}",
+                since=moves[-1].id if moves else "",
+            )
+        except BaseException:
+            await self._mark(scope, program, address, "stopped", actor, "its traffic could not be split")
+            raise
+        return await self._report(scope, version)
+
+    async def programs(self, scope: Scope) -> Sequence[str]:
+        """Names of the programs that have an experiment running."""
+        moves = await self._registry.archive.moves(scope, KIND)
+        last = {move.name: move.label for move in moves}
+        return [name for name, label in last.items() if label == _RUNNING]
+
+    async def status(self, scope: Scope, program: str) -> Experiment | None:
+        """The latest experiment on a program, judged by what there is now, nothing moved; None where there was none."""
+        heads = await self._registry.heads(scope, KIND, program)
+        if not heads:
+            return None
+        running = await self._running(scope, program)
+        version = running or await self._registry.version(scope, KIND, program, LATEST)
+        return await self._report(scope, version)
+
+    async def step(self, scope: Scope, program: str) -> Experiment | None:
+        """Judge the running experiment by what there is now, and move the label if it is over; None where none runs."""
+        version = await self._running(scope, program)
+        if version is None:
+            return None
+        live = await self._read(scope, version)
+        if live is not None:
+            live.trial.due(self._clock())
+            if live.trial.verdict is None:
+                return await self._report(scope, version)
+            return await self._end(scope, version, live, live.trial.verdict)
+        verdict = Verdict("stopped", 0, "its traffic was never split", self._clock())
+        return await self._end(scope, version, None, verdict)
+
+    async def stop(self, scope: Scope, program: str, *, actor: str, reason: str) -> Experiment:
+        """End the running experiment by hand; the control gets the label back.
+
+        Raises:
+            NotFound: none is running.
+        """
+        version = await self._running(scope, program)
+        if version is None:
+            raise NotFound(f"no experiment is running on {program}")
+        live = await self._read(scope, version)
+        verdict = Verdict("stopped", 0, f"stopped by {actor}: {reason}", self._clock())
+        return await self._end(scope, version, live, verdict)
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    async def _running(self, scope: Scope, program: str) -> Version | None:
+        moves = await self._registry.history(scope, KIND, program)
+        if not moves or moves[-1].label != _RUNNING:
+            return None
+        return await self._registry.version(scope, KIND, program, moves[-1].arms[0].version)
+
+    async def _split(self, scope: Scope, definition: Definition, address: str) -> tuple[Move | None, Move | None]:
+        """The move that split the label for an experiment, and the label's last move."""
+        moves = await self._registry.history(scope, PARAMS, definition.program, definition.label)
+        own = [move for move in moves if move.actor == _actor(address) and len(move.arms) > 1]
+        return (own[0] if own else None), (moves[-1] if moves else None)
+
+    async def _read(self, scope: Scope, version: Version) -> _Live | None:
+        """The experiment with all that has come; None where its label was never split."""
+        artifact = version.artifact
+        key = (scope, artifact.version)
+        live = self._live.get(key)
+        definition = definition_of(artifact)
+        if live is None:
+            split, _ = await self._split(scope, definition, artifact.version)
+            if split is None:
+                return None
+            # overlapping what came a moment before the split costs nothing: it has no arm
+            feed = Feed(self._ledger, scope, definition.program, None, split.at - 1, clock=self._clock)
+            live = self._live[key] = _Live(Trial(replace(definition, begun=split.at)), feed, split)
+        places = {arm.version: place for place, arm in enumerate(definition.arms)}
+        for news in await live.feed.news():
+            call, score = news.call, news.score
+            arm = places.get(call.version or "")
+            if arm is None or call.experiment != live.split.id:
+                continue
+            if score is None:
+                failed = call.status == "error"
+                if failed or call.status == "ok":
+                    live.trial.call(Call(news.subject, arm, news.at, failed, call.latency_ms, call.cost_usd))
+            elif score.ref == definition.metric and score.value is not None:
+                live.trial.score(news.subject, arm, score.value, news.at)
+            elif score.ref != definition.metric:
+                live.others[score.ref] += 1
+        return live
+
+    async def _end(self, scope: Scope, version: Version, live: _Live | None, verdict: Verdict) -> Experiment:
+        """Give the label to who has it from here on, then say how it ended.
+
+        A process that dies in between is followed by one that finds the label moved already and only says so.
+        """
+        artifact = version.artifact
+        definition, address = definition_of(artifact), artifact.version
+        split, last = await self._split(scope, definition, address)
+        if split is not None and last is not None:
+            if last.id == split.id:
+                arm = definition.arms[verdict.arm]
+                await self._registry.label(
+                    scope,
+                    PARAMS,
+                    definition.program,
+                    definition.label,
+                    [Arm(arm.version)],
+                    actor=_actor(address),
+                    reason=f"experiment {version.number} {verdict.state}: {verdict.reason}",
+                    since=split.id,
+                )
+            elif last.actor != _actor(address):
+                said = f"{definition.label} was moved by {last.actor} while it ran: {last.reason}"
+                verdict = Verdict("stopped", 0, said, last.at)
+        await self._mark(scope, definition.program, address, verdict.state, _actor(address), verdict.reason)
+        made = await self._report(scope, version, live)
+        self._live.pop((scope, address), None)
+        return made
+
+    async def _mark(self, scope: Scope, program: str, address: str, state: str, actor: str, reason: str) -> None:
+        await self._registry.label(scope, KIND, program, state, [Arm(address)], actor=actor, reason=reason)
+
+    async def _report(self, scope: Scope, version: Version, live: _Live | None = None) -> Experiment:
+        artifact = version.artifact
+        definition = definition_of(artifact)
+        live = live or await self._read(scope, version)
+        moves = await self._registry.history(scope, KIND, artifact.name)
+        marks = [move for move in moves if move.arms[0].version == artifact.version]
+        state: State = marks[-1].label if marks else "stopped"  # pyright: ignore[reportAssignmentType] - ours only
+        over = state != _RUNNING
+        return Experiment(
+            number=version.number,
+            version=artifact.version,
+            definition=definition,
+            state=state,
+            reason=marks[-1].reason if over and marks else "",
+            standings=[] if live is None else live.trial.standings(),
+            ended=marks[-1].at if over and marks else None,
+            others={} if live is None else live.others,
+        )
+
+
+async def arms_of(registry: Registry, scope: Scope, program: str, text: str, label: str) -> tuple[Arm, ...]:
+    """Arms as they are written: ``prod=0.5,latest=0.5``; the first is the control.
+
+    The label's own name stands for what it shows, ``base`` where there is no such label yet.
+
+    Raises:
+        InvalidInput: they are not written so.
+        NotFound: there is no such version.
+    """
+    made: list[Arm] = []
+    for part in text.split(","):
+        name, equals, weight = part.strip().partition("=")
+        try:
+            share = float(weight)
+        except ValueError:
+            share = -1.0
+        if not name or not equals or not 0 < share < 1:
+            raise InvalidInput(f"{part.strip()!r} is no arm: it should be a version and its share, such as latest=0.5")
+        made.append(Arm(await version_of(registry, scope, program, name, label), share))
+    return tuple(made)
+
+
+async def version_of(registry: Registry, scope: Scope, program: str, which: str, label: str = "prod") -> str:
+    """The content address that a word stands for, or ``base``.
+
+    Raises:
+        NotFound: it stands for none.
+        Conflict: it is a label that is split.
+    """
+    if which == BASE:
+        return BASE
+    shown = await registry.arms(scope, PARAMS, program, which)
+    if shown is not None and len(shown) == 1:
+        return shown[0].version
+    if (
+        shown is None
+        and which in (label, LATEST)
+        and (which == label or not await registry.heads(scope, PARAMS, program))
+    ):
+        return BASE
+    return (await registry.version(scope, PARAMS, program, which)).artifact.version
+
+
+def _actor(address: str) -> str:
+    return f"experiment:{address}"

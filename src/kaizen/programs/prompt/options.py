@@ -1,0 +1,176 @@
+"""The values a field can have, as a model writes them, and how likely it finds each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from enum import Enum
+from typing import Any, Final, cast
+
+from pydantic_core import to_json
+
+from kaizen.core.params import Demo, Weights
+from kaizen.core.request import TokenLogprob
+from kaizen.core.spec import Spec
+from kaizen.programs.declare import bare_type
+
+# How fast a demo's say falls with its distance: at a cosine lower by this its weight is lower by the factor e.
+_REACH: Final = 0.05
+_SMOOTH: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A value that a field can have.
+
+    Args:
+        text: as the model writes it.
+        value: as the contract has it, JSON-able.
+    """
+
+    text: str
+    value: Any
+
+
+def value_text(value: Any) -> str:
+    """A value as it stands in a plain text."""
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case str():
+            return value or "none"
+        case Enum():
+            return value_text(value.value)
+        case datetime() | date() | time():
+            return value.isoformat()
+        case _:
+            return to_json(value).decode()
+
+
+def closed(spec: Spec, name: str) -> tuple[Option, ...] | None:
+    """The options of a field that can have only a few values; None for any other."""
+    schema = spec.output_schema["properties"].get(name, {})
+    values = _values(schema, spec.output_schema.get("$defs", {}))
+    if values is None or len(values) < 2:
+        return None
+    words = [value_text(value).replace("_", " ") if isinstance(value, str) else value_text(value) for value in values]
+    if len(set(words)) < len(words):
+        words = [to_json(value).decode() for value in values]
+    return tuple(Option(word, value) for word, value in zip(words, values, strict=True))
+
+
+def open_text(spec: Spec, name: str) -> bool:
+    """Whether a field holds any text."""
+    return bare_type(spec.written[name].annotation) is str and closed(spec, name) is None
+
+
+def likelihoods(tokens: Sequence[TokenLogprob], texts: Sequence[str], start: int = 0) -> list[float]:
+    """The log-probability of each text where a reply could have had it, in nats.
+
+    The tokens that were written are followed as far as texts agree with them. Where one parts from them it gets the
+    probability of the alternatives that it agrees with, shared equally with the others that do: nothing tells how it
+    would go on. One for which no alternative was reported gets that of the least likely one.
+
+    Args:
+        tokens: of the reply, with alternatives.
+        texts: the options, none the beginning of another.
+        start: where in the reply's text they begin.
+    """
+    found: dict[int, float] = {}
+    alive = list(range(len(texts)))
+    place, passed, written = 0, 0.0, ""
+    for token in tokens:
+        begins, place = place, place + len(token.token)
+        if place <= start:
+            continue
+        chosen = token.token[max(0, start - begins) :]
+        parting = {at: rest for at in alive if not _agree(rest := texts[at][len(written) :], chosen)}
+        for at, lp in _parted(token, len(token.token) - len(chosen), parting).items():
+            found[at] = passed + lp
+        alive = [at for at in alive if at not in parting]
+        passed += token.logprob
+        written += chosen
+        if not alive or all(len(texts[at]) <= len(written) for at in alive):
+            break
+    return [found.get(at, passed) for at in range(len(texts))]
+
+
+def _parted(token: TokenLogprob, skip: int, rests: Mapping[int, str]) -> dict[int, float]:
+    """The log-probability of texts that go on otherwise than with a token, whose first characters don't count."""
+    top = token.top or ((token.token, token.logprob),)
+    tails = [(tail[skip:], lp) for tail, lp in top if tail.startswith(token.token[:skip])]
+    agreeing = [[at for at, rest in rests.items() if _agree(rest, tail)] for tail, _ in tails]
+    mass: dict[int, list[float]] = {at: [] for at in rests}
+    for (_, lp), many in zip(tails, agreeing, strict=True):
+        for at in many:
+            mass[at].append(lp - math.log(len(many)))
+    floor = min(lp for _, lp in top)
+    return {at: _log_sum(each) if each else floor for at, each in mass.items()}
+
+
+def shares(demos: Sequence[Demo], near: Sequence[float], name: str, options: Sequence[Option]) -> list[float]:
+    """The logarithm of each option's share among demos, each counted by how near it lies; other values are the last's.
+
+    Args:
+        demos: which.
+        near: the cosine of each to the inputs.
+        name: the field.
+        options: two or more.
+    """
+    counts = [0.0] * len(options)
+    known = {to_json(option.value): at for at, option in enumerate(options)}
+    best = max(near, default=0.0)
+    for demo, cosine in zip(demos, near, strict=True):
+        counts[known.get(to_json(demo.outputs.get(name)), len(options) - 1)] += math.exp((cosine - best) / _REACH)
+    whole = sum(counts) or 1.0
+    even = _SMOOTH / len(options)
+    return [math.log((1 - _SMOOTH) * count / whole + even) for count in counts]
+
+
+def log_shares(scores: Sequence[float]) -> list[float]:
+    """Scores on a scale of log-probabilities: the shares they stand for sum to one."""
+    whole = _log_sum(scores)
+    return [one - whole for one in scores]
+
+
+def chances(
+    weights: Weights, texts: Sequence[str], likely: Sequence[float], near: Sequence[float] | None
+) -> list[float]:
+    """The probability of each option, all that speaks for it taken together."""
+    sums = [weights.model * lp - weights.lead.get(text, 0.0) for text, lp in zip(texts, likely, strict=True)]
+    if near is not None:
+        sums = [one + weights.near * share for one, share in zip(sums, near, strict=True)]
+    whole = _log_sum(sums)
+    return [math.exp(one - whole) for one in sums]
+
+
+def _agree(rest: str, token: str) -> bool:
+    return bool(rest and token) and (rest.startswith(token) or token.startswith(rest))
+
+
+def _log_sum(values: Sequence[float]) -> float:
+    most = max(values)
+    return most + math.log(sum(math.exp(value - most) for value in values))
+
+
+def _values(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> list[Any] | None:
+    if "$ref" in schema:
+        return _values(definitions.get(str(schema["$ref"]).rsplit("/", 1)[-1], {}), definitions)
+    if "anyOf" in schema:
+        parts = [_values(one, definitions) for one in cast("list[Mapping[str, Any]]", schema["anyOf"])]
+        return None if None in parts else [value for part in parts for value in part or ()]
+    if "enum" in schema:
+        return list(schema["enum"])
+    if "const" in schema:
+        return [schema["const"]]
+    match schema.get("type"):
+        case "boolean":
+            return [True, False]
+        case "null":
+            return [None]
+        case _:
+            return None

@@ -1,0 +1,1 @@
+"""What the gateway takes and shows for programs that learn."""

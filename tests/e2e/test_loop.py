@@ -1,0 +1,415 @@
+"""The Kaizen loop end to end: a model on a real socket, records and labels on disk, an optimizer, an experiment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from kaizen import Signature, context
+from kaizen.app import App, build
+from kaizen.app.gateway import gateway_settings
+from kaizen.app.learn.loop import change, make_loop, watch
+from kaizen.app.learn.optimize import optimize
+from kaizen.app.serving import make_gateway
+from kaizen.core.answer import Answer
+from kaizen.core.artifact import BASE, Arm
+from kaizen.core.errors import ConfigError
+from kaizen.core.params import Params
+from kaizen.core.record import RecordQuery
+from kaizen.core.request import Options
+from kaizen.learn.data.dataset import Dataset
+from kaizen.learn.data.rows import Row
+from kaizen.learn.experiment.definition import Definition, Rule
+from kaizen.learn.loop.loop import Loop
+from kaizen.learn.loop.plan import Plan, Watch
+from kaizen.learn.loop.seams import Proposal, Wanted
+from kaizen.learn.loop.tunable import Tunable, Tuning
+from kaizen.learn.metrics.metric import metric
+from kaizen.learn.optimize.task import Task
+from kaizen.ledger.scores import keep_feedback
+from kaizen.registry.params import params_artifact
+from kaizen.registry.registry import PARAMS
+from kaizen.serve.doors import Optimizing
+from kaizen.serve.http.metrics import Metrics
+from kaizen.settings import load_settings
+from kaizen.testing.fault_server import FaultServer, status
+
+CAREFUL, CARELESS = "Read with care.", "Guess."
+
+
+class Triage(Signature):
+    """Name the team that owns a bank customer's message."""
+
+    message: str = context.input("what the customer wrote")
+    team: Literal["cards", "transfers"] = context.output("the team that owns it")
+
+
+NAME = Triage.spec.name
+ROWS = [Row({"message": f"message number {number} of old"}, {"team": "cards"}) for number in range(120)]
+
+
+def reply(request: Any) -> str:
+    """As the program: right with care, never when told to guess, else for every other message. As the teacher: care."""
+    text = str(request["messages"])
+    if "revised" in str(request["response_format"]):
+        return '{"revised": "Read with care."}'
+    number = int(text.rsplit("message number ", 1)[1].split()[0])
+    right = number % 10 > 0 if CAREFUL in text else CARELESS not in text and number % 2 == 0
+    return '{"team": "cards"}' if right else '{"team": "transfers"}'
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    with FaultServer(reply) as running:
+        yield running
+
+
+@pytest.fixture
+async def app(server: FaultServer, tmp_path: Path) -> AsyncIterator[App]:
+    provider = {"kind": "openai", "base_url": server.base_url, "api_key": "k"}
+    prices = {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 2.0, "output_mode": "schema"}
+    tree = {"model": "up/model-70b", "home": str(tmp_path / "home"), "providers": {"up": provider}}
+    tree |= {"models": {"up/model-70b": prices}, "inference": {"attempts": 1}}
+    made = build(load_settings(tmp_path, {}, tree))
+    yield made
+    await made.close()
+
+
+async def release(app: App, instructions: str) -> str:
+    """A version of the program's params that ``prod`` shows."""
+    artifact = params_artifact(Triage.spec, Params(instructions=instructions))
+    version = (await app.registry.put(app.scope, artifact, author="human:ada", reason="try")).artifact.version
+    await app.registry.label(app.scope, PARAMS, NAME, "prod", [Arm(version)], actor="human:ada", reason="release")
+    return version
+
+
+async def traffic(app: App, first: int, last: int) -> None:
+    """Subjects ask, and say whether it was right."""
+    for number in range(first, last):
+        run = replace(await app.new_run(), subject=f"customer {number}")
+        answer = await app.start_run(run, Triage, {"message": f"message number {number} of today"})
+        assert isinstance(answer, Answer)
+        await keep_feedback(app.ledger, answer.record, float(answer.outputs["team"] == "cards"))
+
+
+async def begun(app: App, **changes: Any) -> Loop:
+    """A loop over the program."""
+    loop = make_loop(app, {NAME: Triage})
+    data = await app.registry.put(app.scope, Dataset.of("triage", ROWS).artifact(), author="human:ada", reason="rows")
+    plan = Plan(
+        program=NAME,
+        target="triage.py:Triage",
+        metric="accuracy",
+        rows=data.artifact.ref,
+        watch=Watch(floor=0.8, alike=0, feedback=0),
+        rule=Rule(scores=1, window_s=0.0),
+        optimizer="reflective",
+        calls=400,
+        asks="never",
+    )
+    await loop.begin(app.scope, replace(plan, **changes), actor="human:ada")
+    return loop
+
+
+async def actions(loop: Loop, app: App) -> list[str]:
+    """What the loop did so far."""
+    return [step.action for step in await loop.history(app.scope, NAME)]
+
+
+async def test_a_bad_release_is_taken_back_with_the_numbers_in_the_move(app: App, server: FaultServer) -> None:
+    good = await release(app, CAREFUL)
+    loop = await begun(app, watch=Watch(alike=0, feedback=0))
+    await traffic(app, 0, 120)
+    assert await loop.tick(app.scope, NAME) == []
+    bad = await release(app, CARELESS)
+    before = server.count
+    for number in range(200, 240):
+        await traffic(app, number, number + 1)
+        if await loop.tick(app.scope, NAME):
+            break
+    assert server.count - before <= 30, "scored calls of the bad version"
+    assert await app.registry.arms(app.scope, PARAMS, NAME, "prod") == (Arm(good),)
+    move = (await app.registry.history(app.scope, PARAMS, NAME, "prod"))[-1]
+    assert move.actor == "loop"
+    assert move.undoes
+    assert bad[:12] in move.reason
+    assert "0.9" in move.reason
+    server.calls.clear()
+    await traffic(app, 300, 301)
+    assert CAREFUL in str(server.calls[-1].json["messages"])
+    assert await actions(loop, app) == ["rollback"]
+    again = make_loop(app, {NAME: Triage})
+    assert await again.tick(app.scope, NAME) == [], "another process does not do it again"
+
+
+async def test_scores_under_the_floor_lead_to_a_better_version_by_an_experiment(app: App, server: FaultServer) -> None:
+    loop = await begun(app)
+    await traffic(app, 0, 100)
+    await loop.tick(app.scope, NAME)
+    steps = await loop.history(app.scope, NAME)
+    assert [step.action for step in steps] == ["propose", "experiment"]
+    assert steps[0].trigger == "floor"
+    assert steps[1].usd, "what it cost is on record"
+    asked = server.count
+    assert asked - 100 <= 400, "the calls of a proposal are bounded"
+    arms = await app.registry.arms(app.scope, PARAMS, NAME, "prod")
+    assert arms is not None
+    assert [arm.version == BASE for arm in arms] == [True, False]
+
+    await traffic(app, 1000, 1320)
+    killed = make_loop(app, {NAME: Triage})  # the process died: another goes on from what is on record
+    await killed.tick(app.scope, NAME)
+    assert (await actions(killed, app))[-1] == "won"
+    assert await app.registry.arms(app.scope, PARAMS, NAME, "prod") == (Arm(steps[1].version),)
+    status = await killed.status(app.scope, NAME)
+    assert status.version == steps[1].version
+    assert (status.state, status.proposals) == ("on", 1)
+
+
+async def test_a_large_change_waits_for_a_person(app: App) -> None:
+    loop = await begun(app, asks="always")
+    await traffic(app, 0, 100)
+    await loop.tick(app.scope, NAME)
+    assert await actions(loop, app) == ["propose", "ask"]
+    query = RecordQuery(kind="program", ref=f"kaizen.loop.{NAME}", status="suspended")
+    (waiting,) = [one async for one in app.ledger.records(app.scope, query)]
+    assert await loop.tick(app.scope, NAME) == []
+    asked = await loop.answer(app.scope, NAME, yes=True, actor="human:ada")
+    assert asked.id == waiting.id
+    await loop.tick(app.scope, NAME)
+    assert (await actions(loop, app))[-2:] == ["approved", "experiment"]
+
+
+async def test_a_person_may_decline_and_stop(app: App) -> None:
+    loop = await begun(app, asks="always")
+    await traffic(app, 0, 100)
+    await loop.tick(app.scope, NAME)
+    await loop.answer(app.scope, NAME, yes=False, actor="human:ada", comment="too long")
+    await loop.tick(app.scope, NAME)
+    assert (await actions(loop, app))[-1] == "declined"
+    assert await app.registry.arms(app.scope, PARAMS, NAME, "prod") is None
+    await loop.turn(app.scope, NAME, "paused", actor="human:ada", reason="holiday")
+    await traffic(app, 200, 300)
+    assert await loop.tick(app.scope, NAME) == []
+    assert (await loop.status(app.scope, NAME)).state == "paused"
+
+
+async def test_no_more_proposals_a_day_than_are_allowed(app: App, server: FaultServer) -> None:
+    loop = await begun(app, per_day=0)
+    await traffic(app, 0, 100)
+    asked = server.count
+    await loop.tick(app.scope, NAME)
+    await loop.tick(app.scope, NAME)
+    assert await actions(loop, app) == ["limit"], "said once"
+    assert server.count == asked
+
+
+async def test_corrections_call_for_a_proposal_that_learns_from_them(app: App, server: FaultServer) -> None:
+    loop = await begun(app, watch=Watch(alike=0, feedback=5), asks="always")
+    for number in range(6):
+        answer = await app.start(Triage, {"message": f"message number {2 * number + 1} of today"})
+        assert isinstance(answer, Answer)
+        await keep_feedback(app.ledger, answer.record, 0.0, correct={"team": "cards"})
+    server.calls.clear()
+    steps = await loop.tick(app.scope, NAME)
+    assert steps[0].trigger == "feedback"
+    assert "6 corrections" in steps[0].said
+    prompts = "".join(str(call.json["messages"]) for call in server.calls)
+    assert "message number 3 of today" in prompts, "what people corrected is among what is learned from"
+
+
+async def test_failures_that_are_alike_call_for_a_proposal(app: App) -> None:
+    pytest.importorskip("wordllama")
+    loop = await begun(app, watch=Watch(alike=6, feedback=0), per_day=0)
+    refund, other = "the refund of my order, message number 1 of", "exchange rate of the dollar, message number 2 of"
+    for number in range(30):
+        text = refund if number % 2 else other
+        answer = await app.start(Triage, {"message": f"{text} day {number}"})
+        assert isinstance(answer, Answer)
+        await keep_feedback(app.ledger, answer.record, float(text == other))
+    (step,) = await loop.tick(app.scope, NAME)
+    assert (step.action, step.trigger) == ("limit", "failures")
+    assert "refund" in step.said
+
+
+async def test_what_gains_nothing_changes_nothing(app: App) -> None:
+    good = await release(app, CAREFUL)
+    loop = await begun(app, watch=Watch(floor=0.99, alike=0, feedback=0))
+    await traffic(app, 0, 300)
+    (begin, end) = await loop.tick(app.scope, NAME)
+    assert (begin.action, end.action) == ("propose", "no gain")
+    assert await app.registry.arms(app.scope, PARAMS, NAME, "prod") == (Arm(good),)
+    assert await loop.tick(app.scope, NAME) == [], "it was answered"
+
+
+async def test_a_proposal_that_can_not_be_made_is_told_and_counted(app: App, server: FaultServer) -> None:
+    loop = await begun(app)
+    await traffic(app, 0, 100)
+    server.default = status(401)
+    steps = await loop.tick(app.scope, NAME)
+    assert [step.action for step in steps] == ["propose", "failed"]
+    assert (await loop.status(app.scope, NAME)).usd == 1.0, "what it might have cost is counted"
+
+
+async def test_a_proposal_that_was_broken_off_is_gone_on_with(app: App, server: FaultServer) -> None:
+    loop = await begun(app)
+    await traffic(app, 0, 100)
+    seen = server.count
+    inner = loop._propose  # pyright: ignore[reportPrivateUsage] - a process that dies
+
+    async def dying(wanted: Wanted, /) -> Proposal:
+        await inner(wanted)
+        raise asyncio.CancelledError
+
+    loop._propose = dying  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(asyncio.CancelledError):
+        await loop.tick(app.scope, NAME)
+    asked = server.count
+    assert asked > seen
+    after = make_loop(app, {NAME: Triage})
+    assert [step.action for step in await after.tick(app.scope, NAME)] == ["experiment"]
+    assert server.count == asked, "nothing that was asked is asked again"
+
+
+async def test_a_control_that_turns_bad_ends_its_experiment_too(app: App) -> None:
+    good = await release(app, CAREFUL)
+    loop = await begun(app, watch=Watch(alike=0, feedback=0))
+    await traffic(app, 0, 150)
+    await loop.tick(app.scope, NAME)
+    bad = await release(app, CARELESS)
+    arms = (Arm(bad, 0.5), Arm(BASE, 0.5))
+    definition = Definition(program=NAME, arms=arms, metric="feedback", begun=0.0, rule=Rule(guards=()))
+    await loop.experiments.start(app.scope, definition, actor="human:ada")
+    await traffic(app, 200, 260)
+    (step,) = await loop.tick(app.scope, NAME)
+    assert step.action == "rollback"
+    assert await app.registry.arms(app.scope, PARAMS, NAME, "prod") == (Arm(good),)
+    assert (await loop.experiments.status(app.scope, NAME)).state == "stopped"  # pyright: ignore[reportOptionalMemberAccess]
+
+
+async def test_parameters_are_tuned_within_their_bounds(app: App, server: FaultServer) -> None:
+    tunables = [Tunable("instructions", choices=(CAREFUL, CARELESS)), Tunable("temperature", 0.0, 0.5)]
+    found = await optimize(
+        app,
+        Optimizing(
+            program=Triage,
+            train=tuple(ROWS[:10]),
+            val=tuple(ROWS[10:50]),
+            test=tuple(ROWS[50:80]),
+            metric=metric("accuracy", Triage.spec),
+            optimizer=Tuning(tunables, tries=8),
+            calls=600,
+        ),
+    )
+    assert found.report.improved
+    assert CAREFUL in found.report.params[NAME]
+    warmth = [call.json["temperature"] for call in server.calls if call.json.get("temperature") is not None]
+    assert warmth
+    assert all(0 <= one <= 0.5 for one in warmth)
+    small = Tuning(tunables, tries=4)
+    assert small.estimate(Task(program=Triage, train=(), val=tuple(ROWS[:5]), metric=Triage), 2.0) == 40
+
+
+async def test_a_gateway_looks_at_every_loop_and_experiment_and_one_mistake_stops_no_other(
+    app: App, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "elsewhere.py").write_text("", "utf-8")
+    careful = await release(app, CAREFUL)
+    loop = await begun(app)
+    broken = replace(
+        Plan(program="gone.Program", target="gone.py:Program", metric="accuracy", rows="dataset/triage@none"),
+        watch=Watch(floor=0.9, least=1, window=1),
+    )
+    await loop.begin(app.scope, broken, actor="human:ada")
+    definition = Definition(
+        program=NAME,
+        arms=(Arm(BASE, 0.5), Arm(careful, 0.5)),
+        metric="feedback",
+        begun=0.0,
+        rule=Rule(scores=1, window_s=0.0),
+    )
+    await loop.turn(app.scope, NAME, "paused", actor="human:ada", reason="by hand")
+    await loop.experiments.start(app.scope, definition, actor="human:ada")
+    await traffic(app, 0, 260)
+    told: list[str] = []
+    await watch(loop, app.scope, every=None, told=lambda program, said: told.append(f"{program} {said}"))
+    assert len(told) == 1
+    assert told[0].startswith(f"{NAME} experiment 1 won")
+    watching = asyncio.ensure_future(watch(loop, app.scope, every=0.01))
+    await asyncio.sleep(0.1)
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+
+
+async def test_without_contents_there_is_no_loop(tmp_path: Path) -> None:
+    settings = load_settings(tmp_path, {}, {"home": str(tmp_path / "bare"), "ledger": {"payloads": False}})
+    bare = build(settings)
+    with pytest.raises(ConfigError, match="payloads"):
+        make_loop(bare)
+    await bare.close()
+
+
+def test_what_is_large_about_a_change_is_said() -> None:
+    before = Params(instructions="Name the team that owns it.")
+    assert change(before, replace(before, temperature=0.5), "") == ""
+    assert "rewritten" in change(Params(), Params(instructions="Guess."), "Name the team that owns it.")
+    assert "another model, up/large" in change(before, replace(before, model="up/large"), "")
+    assert "layers" in change(before, replace(before, options=Options(semantic=True)), "")
+
+
+async def test_a_gateway_looks_after_what_runs(app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    careful = await release(app, CAREFUL)
+    loop = make_loop(app)
+    arms = (Arm(BASE, 0.5), Arm(careful, 0.5))
+    rule = Rule(scores=1, window_s=0.0)
+    definition = Definition(program=NAME, arms=arms, metric="feedback", begun=0.0, rule=rule)
+    await loop.experiments.start(app.scope, definition, actor="human:ada")
+    await traffic(app, 0, 260)
+    monkeypatch.setattr("kaizen.app.learn.loop.EVERY_S", 0.02)
+    (tmp_path / "counts").mkdir()
+    gateway = make_gateway(gateway_settings(app.settings), Metrics(tmp_path / "counts", 0), local=True, loops=True)
+    ending = asyncio.Event()
+    said: list[str] = []
+
+    async def receive() -> dict[str, Any]:
+        if "lifespan.startup.complete" in said:
+            await ending.wait()
+            return {"type": "lifespan.shutdown"}
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Any) -> None:
+        said.append(message["type"])
+
+    living = asyncio.ensure_future(gateway({"type": "lifespan"}, receive, send))
+    for _ in range(200):
+        await asyncio.sleep(0.05)
+        if await app.registry.arms(app.scope, PARAMS, NAME, "prod") == (Arm(careful),):
+            break
+    ending.set()
+    await living
+    assert await app.registry.arms(app.scope, PARAMS, NAME, "prod") == (Arm(careful),)
+    assert said[-1] == "lifespan.shutdown.complete"
+
+
+async def test_the_program_is_loaded_from_its_file_when_it_is_needed(app: App, tmp_path: Path) -> None:
+    (tmp_path / "other.py").write_text(
+        "from kaizen import Signature, context\n\n\nclass Other(Signature):\n"
+        '    """Another."""\n\n    text: str = context.input("a")\n    more: str = context.output("b")\n',
+        "utf-8",
+    )
+    loop = make_loop(app)
+    data = await app.registry.put(app.scope, Dataset.of("triage", ROWS).artifact(), author="human:ada", reason="rows")
+    target = f"{tmp_path / 'other.py'}:Other"
+    watching = Watch(floor=0.8, alike=0, feedback=0)
+    plan = Plan(program=NAME, target=target, metric="accuracy", rows=data.artifact.ref, watch=watching)
+    await loop.begin(app.scope, plan, actor="human:ada")
+    await traffic(app, 0, 100)
+    steps = await loop.tick(app.scope, NAME)
+    assert [step.action for step in steps] == ["propose", "failed"]
+    assert "other.Other, and the loop is over" in steps[1].said

@@ -1,0 +1,90 @@
+"""The programs that a gateway is started with, and the watch over every tenant's loops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+import kaizen.app
+from kaizen.app.learn import served
+from kaizen.app.learn.served import load_served, make_learning, watch_all, within
+from kaizen.core.errors import ConfigError, NotFound, StoreError
+from kaizen.core.scope import Scope
+from kaizen.learn.loop.loop import Loop
+from kaizen.settings import load_settings
+
+FILE = '''from kaizen import Signature, context
+
+
+class Triage(Signature):
+    """Name the team."""
+
+    message: str = context.input()
+    team: str = context.output()
+'''
+ACME, OTHER = Scope("acme", "prod"), Scope("other", "prod")
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "served_triage.py").write_text(FILE)
+    return tmp_path / "served_triage.py"
+
+
+def test_programs_are_loaded_once_each(file: Path) -> None:
+    loaded = load_served([f"{file}:Triage"])
+    [(name, one)] = loaded.items()
+    assert (name, one.target) == ("served_triage.Triage", f"{file}:Triage")
+    with pytest.raises(ConfigError, match=r"are both served_triage\.Triage"):
+        load_served([f"{file}:Triage", str(file)])
+    with pytest.raises(NotFound):
+        load_served([f"{file}:Nobody"])
+
+
+async def test_an_app_within_another_tenant_is_the_same_but_for_its_data(tmp_path: Path) -> None:
+    app = kaizen.app.build(load_settings(tmp_path, {}, {"home": str(tmp_path)}))
+    other = within(app, OTHER)
+    assert (other.scope, other.ledger, other.registry) == (OTHER, app.ledger, app.registry)
+    assert (await other.new_run()).scope == OTHER
+    assert (await app.new_run()).scope == app.scope != OTHER
+    assert make_learning(app, {}).within(ACME).scope == ACME
+    await app.close()
+
+
+async def test_every_tenant_is_looked_after_though_one_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = kaizen.app.build(load_settings(tmp_path, {}, {"home": str(tmp_path)}))
+    looked: list[Scope] = []
+    enough = asyncio.Event()
+    asked = 0
+
+    async def look(loop: Loop, scope: Scope) -> None:
+        looked.append(scope)
+        if looked.count(OTHER) == 3:
+            enough.set()
+        if scope == ACME:
+            await asyncio.sleep(60)
+
+    async def scopes() -> Sequence[Scope]:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            raise StoreError("the keys can't be read")
+        return [ACME, OTHER]
+
+    monkeypatch.setattr(served, "_look", look)
+    watching = asyncio.ensure_future(watch_all(app, {}, scopes, every=0.01))
+    async with asyncio.timeout(10):
+        await enough.wait()
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    assert looked.count(ACME) == 1
+    assert looked.count(app.scope) >= 3
+    assert "their loops wait" in caplog.text
+    await app.close()

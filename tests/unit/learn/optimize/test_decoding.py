@@ -1,0 +1,232 @@
+"""Searches for how to show examples and how to take the answer, against a small model that likes one label."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+import pytest
+
+from kaizen import Demo, Params, Signature, context
+from kaizen.core.errors import ConfigError, Unsupported
+from kaizen.core.message import Message
+from kaizen.core.request import Reply, Request, TokenLogprob, Usage
+from kaizen.inference.key import request_key
+from kaizen.learn.data.rows import Row
+from kaizen.learn.optimize.board import Board
+from kaizen.learn.optimize.compose import Compose
+from kaizen.learn.optimize.decoding import Decoding, within
+from kaizen.learn.optimize.demonstrations import Demonstrations
+from kaizen.learn.optimize.weighing import fields_of
+from kaizen.programs.prompt.nearest import Likeness
+from tests.desk import TEAMS, Desk, by_request, front, rows
+from tests.unit.learn.optimize.conftest import Bench
+from tests.unit.programs.house import Open
+
+NAME = Desk.spec.name
+_TOPIC = re.compile("|".join(TEAMS))
+
+
+def leaning(request: Request) -> Reply | Exception:
+    """A model that writes "none" whatever it reads, and finds the right team a little likelier than usual.
+
+    It does so where the answer is called a ``topic`` alone.
+    """
+    usage = Usage(tokens_in=10, tokens_out=1)
+    if not request.plain:
+        return Reply(model=request.model, text=json.dumps({"team": "none"}), usage=usage)
+    asked = request.messages[-1].text
+    topic = _TOPIC.search(asked)
+    right = TEAMS[topic[0]] if topic and asked.endswith("topic:") else None
+    mass = {
+        f" {team}": {"none": 10.0}.get(team, 1.0) * (4.0 if team == right else 1.0)
+        for team in (*TEAMS.values(), "none")
+    }
+    whole = sum(mass.values())
+    top = tuple((token, math.log(one / whole)) for token, one in sorted(mass.items(), key=lambda one: -one[1]))
+    logprobs = (TokenLogprob(*top[0], top),) if request.top_logprobs else ()
+    return Reply(model=request.model, text=top[0][0], logprobs=logprobs, usage=usage)
+
+
+@pytest.fixture
+def small(house: Open) -> Bench:
+    return Bench(house(leaning))
+
+
+def best(board: Board) -> float:
+    standing = board.standing(board.best)
+    assert standing is not None
+    return standing.score
+
+
+async def test_a_label_the_model_leans_to_is_weighed_off(small: Bench) -> None:
+    board = await small.search(Decoding(near=False), small.board())
+    assert best(board) == 1.0
+    (params,) = board.best.params.values()
+    assert params.layout == "plain"
+    assert params.headings == {"team": "topic"}
+    assert params.scored is not None
+    assert params.scored["team"].lead["none"] > 1.0
+    assert params.nearest is None
+    assert "weighed on 12 rows" in board.best.how
+
+
+async def test_without_other_headings_there_is_nothing_to_find(small: Bench) -> None:
+    board = await small.search(Decoding(near=False, headings=False), small.board())
+    assert best(board) < 0.6
+
+
+async def test_near_rows_have_a_say(small: Bench) -> None:
+    pytest.importorskip("wordllama")
+    board = await small.search(Decoding(headings=False), small.board())
+    assert best(board) == 1.0
+    (params,) = board.best.params.values()
+    assert params.scored is not None
+    assert params.scored["team"].near > 0.3
+
+
+@pytest.mark.parametrize("search", [Decoding, Demonstrations, Compose])
+@pytest.mark.parametrize("calls", [13, 30, 90])
+async def test_they_stay_within_a_small_budget(small: Bench, search: Any, calls: int) -> None:
+    board = await small.search(search(), small.board(small.task(strong=False), calls=calls))
+    assert len({request_key(request) for request in small.house.model.requests}) <= calls  # the cache has the others
+    assert board.used <= calls
+
+
+@pytest.mark.parametrize("search", [Decoding, Demonstrations])
+async def test_a_resumed_search_asks_nothing_again(small: Bench, search: Any, run_id: str) -> None:
+    first = await small.search(search(), small.board(), run_id)
+    asked = small.house.calls
+    second = await small.search(search(), small.board(), run_id)
+    assert small.house.calls == asked
+    assert [one.id for one in second.candidates] == [one.id for one in first.candidates]
+
+
+async def test_a_model_that_only_converses_is_tried_in_other_forms(house: Open) -> None:
+    def chats(request: Request) -> Any:
+        return Unsupported("no text", rules="no text") if request.plain else by_request(request)
+
+    bench = Bench(house(chats))
+    board = await bench.search(Decoding(), bench.board())
+    assert [one.how for one in board.candidates[1:]] == ["answer as schema", "answer as text"]
+
+
+async def test_a_program_that_calls_others_is_left_as_it_is(bench: Bench) -> None:
+    task = bench.task(program=front, train=rows(18, 0, "result"), val=rows(12, 100, "result"))
+    board = await bench.search(Decoding(), bench.board(task))
+    assert len(board.candidates) == 1
+
+
+async def test_examples_are_found_that_answer_every_row(bench: Bench) -> None:
+    board = await bench.search(Demonstrations(nearest=False), bench.board())
+    assert best(board) == 1.0
+    assert len({json.dumps(demo.outputs) for demo in board.best.params[NAME].demos}) > 1
+
+
+async def test_the_nearest_examples_are_tried(bench: Bench) -> None:
+    pytest.importorskip("wordllama")
+    board = await bench.search(Demonstrations(draws=0), bench.board())
+    assert best(board) == 1.0
+    assert board.best.params[NAME].nearest == 4
+
+
+async def test_programs_below_are_shown_their_own_right_answers(bench: Bench) -> None:
+    knows = {"start": {NAME: Params(instructions="refund means red. parcel means blue. password means green.")}}
+    task = bench.task(program=front, train=rows(18, 0, "result"), val=rows(12, 100, "result"), **knows)
+    board = await bench.search(Demonstrations(), bench.board(task))
+    demos = [demo for one in board.candidates for demo in one.params[NAME].demos]
+    assert demos
+    assert all(demo.outputs["team"] == TEAMS[_TOPIC.search(demo.inputs["message"])[0]] for demo in demos)  # type: ignore[index]  # each has a topic
+
+
+async def test_without_an_embedder_nothing_is_nearest(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def none(*_: Any) -> Any:
+        raise ConfigError("no embedder")
+
+    monkeypatch.setattr(type(bench.house.app._runner), "embed", none)
+    monkeypatch.setattr(Likeness, "__call__", none)
+    board = await bench.search(Demonstrations(), bench.board(bench.task(strong=False)))
+    assert all(params.nearest is None for one in board.candidates for params in one.params.values())
+
+
+async def test_where_plain_text_can_not_be_gone_on_with_it_is_given_up_at_once(house: Open) -> None:
+    def chats(request: Request) -> Any:
+        return Unsupported("no text", rules="no text") if request.plain else by_request(request)
+
+    bench = Bench(house(chats))
+    board = await bench.search(Demonstrations(nearest=False, draws=1), bench.board(bench.task(strong=False)))
+    plain = [one for one in board.candidates if any(params.layout == "plain" for params in one.params.values())]
+    assert [len(board.known(one)) for one in plain] == [2]
+    assert best(board) > 0.0
+
+
+def test_estimates_grow_with_the_rows(bench: Bench) -> None:
+    task, more = bench.task(), bench.task(val=rows(24, 100))
+    for search in (Decoding(), Demonstrations()):
+        assert 0 < search.estimate(task, 1.0) < search.estimate(more, 1.0)
+
+
+async def test_the_nearest_examples_are_weighed_on_all_rows(house: Open) -> None:
+    pytest.importorskip("wordllama")
+
+    def shown_alone(request: Request) -> Reply | Exception:
+        few = len(request.messages[0].text) < 600
+        asked = Request(
+            scope=request.scope,
+            model=request.model,
+            messages=(*request.messages[:-1], Message.of("user", request.messages[-1].text.replace("team:", "topic:"))),
+            plain=request.plain,
+            top_logprobs=request.top_logprobs,
+        )
+        return leaning(asked if few else request)
+
+    bench = Bench(house(shown_alone))
+    board = await bench.search(Decoding(headings=False), bench.board())
+    assert best(board) == 1.0
+    assert board.best.how == "the 8 nearest examples, weighed on 30 rows"
+
+
+class Booking(Signature):
+    """Read a booking."""
+
+    text: str = context.input("what was written")
+    day: str | None = context.output("the day")
+    guest: str = context.output("the guest")
+    mood: str = context.output("the mood")
+    count: int = context.output("how many")
+
+
+def test_fields_whose_values_stand_in_the_inputs_can_be_copied() -> None:
+    some = [
+        Row({"text": "Ann on Monday"}, {"day": "Monday", "guest": "Ann", "mood": "calm", "count": 2}),
+        Row({"text": "Tuesday"}, {"day": "Tuesday", "guest": "none", "mood": "angry", "count": 2}),
+        Row({"text": "hi"}, {"day": None, "guest": "", "mood": "none", "count": 2}),
+        Row({"text": "hi"}, {"day": None, "guest": "none", "mood": "calm", "count": 2}),
+    ]
+    found = fields_of(Booking.spec, some)
+    assert found.copied == {"day": None, "guest": "none"}
+    assert (found.few, found.others) == ((), ("mood", "count"))
+    assert found.names == ("day", "guest")
+
+
+async def test_a_program_whose_values_can_not_be_weighed_gets_other_forms(house: Open) -> None:
+    class Free(Signature):
+        """Say anything."""
+
+        message: str = context.input("what was asked")
+        said: str = context.output("anything")
+
+    bench = Bench(house(lambda request: json.dumps({"said": "x"})))
+    some = tuple(Row({"message": f"m{at}"}, {"said": "y"}) for at in range(8))
+    task = bench.task(program=Free, train=some[:4], val=some[4:])
+    assert Decoding().estimate(task, 1.0) == 12
+    board = await bench.search(Decoding(), bench.board(task))
+    assert [one.how for one in board.candidates[1:]] == ["answer as schema", "answer as text"]
+
+
+def test_a_prompt_has_room_for_so_many_examples() -> None:
+    demos = [Demo({"message": f"message {at}"}, {"team": "red"}) for at in range(9)]
+    assert 0 < len(within(demos, 120)) < 9
+    assert within(demos, 1) == ()

@@ -1,0 +1,263 @@
+"""An optimizer's run from end to end: what is chosen, what is tested, and that luck is not taken for a gain."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from kaizen.core.context import Context
+from kaizen.core.errors import BudgetExceeded, Conflict, Denied
+from kaizen.core.params import Params
+from kaizen.core.request import Reply, Request, Usage
+from kaizen.learn.budget import parted
+from kaizen.learn.data.dataset import Sealed
+from kaizen.learn.optimize.board import Board
+from kaizen.learn.optimize.task import Candidate, Task
+from kaizen.learn.ranking import LEAST, Past
+from kaizen.learn.study import Plan, Study
+from kaizen.learn.verdict import Report, report_json, report_of
+from kaizen.registry.params import load
+from tests.desk import TEAMS, Desk, by_request, rows
+from tests.unit.learn.optimize.conftest import Bench
+from tests.unit.programs.house import Open
+
+NAME = Desk.spec.name
+
+
+def told(topics: Sequence[str]) -> Params:
+    return Params(instructions=" ".join(f"{topic} means {TEAMS[topic]}." for topic in topics))
+
+
+class Puts:
+    """A search that scores these."""
+
+    name = "puts"
+
+    def __init__(self, *candidates: Candidate, chosen: bool = False) -> None:
+        self.candidates, self._chosen = candidates, chosen
+        self.task: Task | None = None
+
+    def estimate(self, task: Task, each: float) -> int:
+        return int(len(self.candidates) * len(task.val) * each)
+
+    async def search(self, ctx: Context, task: Task, board: Board) -> None:
+        self.task = task
+        for one in self.candidates:
+            await board.score(ctx, one)
+        if self._chosen:
+            board.chosen = self.candidates[-1]
+
+
+GOOD = Candidate({NAME: told(list(TEAMS))}, "told all")
+HALF = Candidate({NAME: told(list(TEAMS)[:3])}, "told half")
+
+
+async def studied(bench: Bench, search: Any, *, calls: int = 200, test: int = 0, **how: Any) -> tuple[Report, Study]:
+    narrowed: list[int] = []
+    plan_how = {name: how.pop(name) for name in ("strong", "past", "tokens", "usd") if name in how}
+    plan = Plan(
+        task=bench.task(**how),
+        search=search,
+        shares=parted(calls, test),
+        test=Sealed(rows(test, 1000)) if test else None,
+        run_id="r",
+        **plan_how,
+    )
+    study = Study(plan, told=bench.told.append, narrow=narrowed.append)
+    app = bench.house.app
+    answer = await app.start_run(await app.new_run(), study, {"plan": plan.version})
+    assert narrowed == [plan.shares.total - plan.shares.test, plan.shares.total]
+    return report_of(answer.outputs["report"]), study
+
+
+async def test_the_best_is_chosen_and_tested_on_held_out_rows(bench: Bench) -> None:
+    report, _ = await studied(bench, Puts(HALF, GOOD), test=20)
+    assert report.improved
+    assert (report.how, report.candidates, report.test_rows) == ("told all", 2, 20)
+    assert (report.test.rows, report.test.before, report.test.after) == (20, 0.0, 1.0)
+    assert report.test.low == report.test.high == 1.0
+    assert report.chosen_on.rows > 12  # rows to learn from tell the finalists apart as well
+    assert load(report.params[NAME]) == Params(instructions=GOOD.params[NAME].instructions, contract=Desk.spec.contract)
+    assert [one["score"] for one in report.front][-1] == 1.0
+
+
+async def test_nothing_better_is_no_improvement(bench: Bench) -> None:
+    report, _ = await studied(bench, Puts(Candidate({NAME: Params(instructions="Be kind.")}, "kind")), test=10)
+    assert not report.improved
+    assert report.params == {}
+    assert "no candidate did better" in report.reason
+    assert (report.test.before, report.test.after) == (0.0, 0.0)
+
+
+async def test_luck_is_no_improvement(house: Open) -> None:
+    """Right in half of the rows, other rows with each prompt: the best of 25 looks much better and is not."""
+
+    def reply(request: Request) -> str:
+        rng = random.Random("".join(message.text for message in request.messages))
+        topic = next(topic for topic in TEAMS if topic in request.messages[-1].text)
+        return f'{{"team": "{TEAMS[topic] if rng.random() < 0.5 else "none"}"}}'
+
+    bench = Bench(house(reply))
+    tries = [Candidate({NAME: Params(instructions=f"Wording {number}.")}, f"{number}") for number in range(25)]
+    report, study = await studied(bench, Puts(*tries), calls=2000)
+    best, base = (study.board.standing(one) for one in (study.board.best, study.board.base))
+    assert best.score > base.score + 0.15
+    assert not report.improved
+    assert "may be luck" in report.reason
+    assert report.chance > 0.1
+
+
+async def test_a_winner_that_is_none_on_held_out_rows_is_refused(house: Open) -> None:
+    def reply(request: Request) -> str:
+        held_out = int(request.messages[-1].text.split("no. ")[1].split(":")[0]) >= 1000
+        return '{"team": "none"}' if held_out else by_request(request)
+
+    report, _ = await studied(Bench(house(reply)), Puts(GOOD), test=10)
+    assert not report.improved
+    assert report.params == {}
+    assert "not on held-out rows" in report.reason
+
+
+async def test_the_test_takes_no_more_than_the_budget_leaves(bench: Bench) -> None:
+    report, study = await studied(bench, Puts(GOOD), calls=80, test=60)
+    shares = study.plan.shares
+    assert (shares.test, shares.reserve, shares.search) == (40, 8, 32)
+    assert report.test.rows < report.test_rows == 60
+    assert bench.house.calls <= 80 - shares.reserve
+
+
+async def test_a_search_may_not_read_the_test(bench: Bench) -> None:
+    class Peeks(Puts):
+        async def search(self, ctx: Context, task: Task, board: Board) -> None:
+            await sealed.open(ctx, "a peek")
+
+    sealed = Sealed(rows(5, 1000))
+    plan = Plan(task=bench.task(), search=Peeks(), shares=parted(100, 5), test=sealed)
+    app = bench.house.app
+    with pytest.raises(Denied, match="under seal"):
+        await app.start_run(await app.new_run(), Study(plan), {"plan": plan.version})
+
+
+async def test_test_rows_to_learn_from_are_refused(bench: Bench) -> None:
+    plan = Plan(task=bench.task(), search=Puts(), shares=parted(100, 5), test=Sealed(rows(5, 100)))
+    app = bench.house.app
+    with pytest.raises(Conflict, match="to test on"):
+        await app.start_run(await app.new_run(), Study(plan), {"plan": plan.version})
+    assert bench.house.calls == 0
+
+
+async def test_a_search_that_runs_out_of_budget_ends_with_its_best(bench: Bench) -> None:
+    class Endless(Puts):
+        async def search(self, ctx: Context, task: Task, board: Board) -> None:
+            await super().search(ctx, task, board)
+            for number in range(100):
+                await board.score(ctx, Candidate({NAME: Params(instructions=f"Wording {number}.")}, f"{number}"))
+
+    report, _ = await studied(bench, Endless(GOOD))
+    assert report.improved
+    assert report.how == "told all"
+    assert "don't fit" in report.stopped
+    assert report.used <= 200 - 16
+
+
+async def test_a_budget_that_ends_before_the_base_is_scored_changes_nothing(bench: Bench) -> None:
+    report, _ = await studied(bench, Puts(GOOD), calls=8)
+    assert not report.improved
+    assert report.chosen_on is None
+    assert report.stopped
+
+
+async def test_a_budget_spent_elsewhere_ends_the_test_with_what_is_whole(house: Open) -> None:
+    asked = [0]
+
+    def reply(request: Request) -> Any:
+        held_out = int(request.messages[-1].text.split("no. ")[1].split(":")[0]) >= 1000
+        asked[0] += held_out
+        return BudgetExceeded("spent") if asked[0] > 55 else by_request(request)
+
+    report, _ = await studied(Bench(house(reply)), Puts(GOOD), calls=400, test=60, concurrency=1)
+    assert report.test.rows == 20  # of the chunks of 20, the first was whole with both
+    assert report.stopped == "spent"
+
+
+class Priced:
+    """A model that costs a tenth of the other, and knows as much, or as little."""
+
+    def __init__(self, knows: bool) -> None:
+        self.knows = knows
+
+    def __call__(self, request: Request) -> Reply:
+        cheap = request.model == "test/small"
+        text = '{"team": "none"}' if cheap and not self.knows else by_request(request)
+        return Reply(model=request.model, text=text, cost_usd=0.001 if cheap else 0.01, usage=Usage(10, 5))
+
+
+@pytest.mark.parametrize(("knows", "improved"), [(True, True), (False, False)])
+async def test_what_is_chosen_for_its_cost_has_to_hold_the_quality(house: Open, knows: bool, improved: bool) -> None:
+    small = GOOD.over(NAME, Params(model="test/small"), "small")
+    report, _ = await studied(
+        Bench(house(Priced(knows))),
+        Puts(small, chosen=True),
+        calls=600,
+        test=40,
+        start=dict(GOOD.params),
+        val=rows(40, 100),
+    )
+    assert report.improved is improved
+    if improved:
+        assert "costs 90% less" in report.reason
+        assert report.test.usd_after == pytest.approx(report.test.usd_before / 10)
+    else:
+        assert "score may fall" in report.reason
+
+
+async def test_what_is_no_cheaper_is_not_chosen(house: Open) -> None:
+    other = GOOD.over(NAME, Params(model="test/other"), "other")
+    report, _ = await studied(
+        Bench(house(Priced(True))), Puts(other, chosen=True), calls=600, start=dict(GOOD.params), val=rows(40, 100)
+    )
+    assert report.reason == "no candidate is cheaper at the same quality"
+
+
+async def test_what_is_cheaper_only_by_chance_is_refused_by_the_test(house: Open) -> None:
+    def reply(request: Request) -> Reply:
+        held_out = int(request.messages[-1].text.split("no. ")[1].split(":")[0]) >= 1000
+        return Priced(not held_out)(request)
+
+    small = GOOD.over(NAME, Params(model="test/small"), "small")
+    report, _ = await studied(
+        Bench(house(reply)), Puts(small, chosen=True), calls=600, test=40, start=dict(GOOD.params), val=rows(40, 100)
+    )
+    assert "quality does not hold" in report.reason
+
+
+async def test_the_search_learns_how_strong_the_model_is_and_what_past_runs_showed(bench: Bench) -> None:
+    async def past() -> list[Past]:
+        return [Past("reflective", "choice", 0.2, 0.1 * (number % 3), "old") for number in range(LEAST)]
+
+    search = Puts(GOOD)
+    await studied(bench, search, strong=lambda ref: ref == "test/model", past=past)
+    assert search.task.strong is True
+    assert search.task.ranking.count == LEAST
+    await studied(bench, search, strong=lambda ref: False)
+    assert (search.task.strong, search.task.ranking.count) == (False, 0)
+
+
+async def test_plans_that_differ_have_other_versions(bench: Bench) -> None:
+    def version(**how: Any) -> str:
+        task = {name: how.pop(name) for name in ("seed", "train", "teacher") if name in how}
+        plan = {"shares": parted(100, 0), "search": Puts()} | how
+        return Plan(task=bench.task(**task), **plan).version
+
+    plans = [version(), version(seed=1), version(train=rows(5)), version(teacher="a/b"), version(shares=parted(90, 0))]
+    plans += [version(test=Sealed(rows(3, 1000))), version(tokens=5)]
+    assert len(set(plans)) == len(plans)
+    assert version() == plans[0]
+
+
+def test_a_report_survives_json() -> None:
+    report = Report(program="p", optimizer="o", metric="m", seed=0, improved=False, reason="why", front=[])
+    assert report_of(report_json(report)) == report
