@@ -217,7 +217,8 @@ class Optimizing:
         resumed: whether that run has to be there.
         start: params by program name to start from, instead of those in the code.
         release: whether a winner becomes ``prod`` at once.
-        begun: told the run's id and the calls that the search would make if the budget let it.
+        begun: told the run's id, the calls that the search would make if the budget let it, and how many of ``val``
+            it chooses by: a small budget leaves the others to learn from.
         told: hears of each step of the search.
     """
 
@@ -239,7 +240,7 @@ class Optimizing:
     resumed: bool = False
     start: Mapping[str, Params] = field(default_factory=dict[str, "Params"])
     release: bool = False
-    begun: Callable[[str, int], None] = lambda run_id, calls: None
+    begun: Callable[[str, int, int], None] = lambda run_id, calls, rows: None
     told: Callable[[Event], None] = lambda event: None
 
 

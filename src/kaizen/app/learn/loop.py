@@ -49,6 +49,9 @@ _REWRITTEN: Final = 0.5
 """Instructions that have less than this in common with those before are a large change."""
 _READ: Final = 300
 
+EVERY_S: Final = 10.0
+"""Seconds between two looks of a gateway."""
+
 
 def make_loop(app: App, programs: Mapping[str, Program] | None = None) -> Loop:
     """The loops of an App.

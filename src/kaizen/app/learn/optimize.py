@@ -20,6 +20,7 @@ from kaizen.inference.endpoint import Endpoint
 from kaizen.inference.prices import PriceTable
 from kaizen.learn.budget import parted
 from kaizen.learn.data.dataset import Sealed
+from kaizen.learn.data.guard import refuse_tests
 from kaizen.learn.evaluate.judging import name_of
 from kaizen.learn.optimize.board import KIND
 from kaizen.learn.optimize.compose import Ranked, is_strong, search_named
@@ -46,8 +47,9 @@ async def optimize(app: App, wanted: Optimizing) -> Optimized:
         Conflict: another process works on the run, or it was begun with another plan; or test rows are to be learned
             from.
         NotFound: there is no such run to go on with.
-        Denied: policy asks for somebody's word.
+        Denied: policy asks for somebody's word, or rows are kept for a test.
     """
+    await refuse_tests(app.registry, app.scope, (*wanted.train, *wanted.val))
     run_id = wanted.run_id or new_id()
     replay = await app.ledger.steps(app.scope, run_id, useless=True)
     allowance = _allowance(app, wanted, run_id)
@@ -57,7 +59,7 @@ async def optimize(app: App, wanted: Optimizing) -> Optimized:
     taken = await allowance.open(plan.version)
     study = Study(plan, told=wanted.told, narrow=lambda calls: allowance.narrow(replace(allowance.limits, calls=calls)))
     try:
-        wanted.begun(run_id, plan.search.estimate(plan.task, 1.0))
+        wanted.begun(run_id, plan.search.estimate(plan.task, 1.0), len(plan.task.val))
         seconds = allowance.left_seconds()
         run = replace(
             await app.new_run(run_id),

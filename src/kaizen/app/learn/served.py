@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from kaizen.core.answer import Answer
 from kaizen.core.context import Program
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from kaizen.serve.doors import Optimized, Optimizing
 
 _logger = logging.getLogger(__name__)
-
-_EVERY_S: Final = 10.0
 
 
 def load_served(targets: Sequence[str]) -> Mapping[str, Served]:
@@ -114,7 +112,10 @@ async def _look(loop: Loop, scope: Scope) -> None:
 
 
 async def watch_all(
-    app: App, programs: Mapping[str, Served], scopes: Callable[[], Awaitable[Sequence[Scope]]], every: float = _EVERY_S
+    app: App,
+    programs: Mapping[str, Served],
+    scopes: Callable[[], Awaitable[Sequence[Scope]]],
+    every: float | None = None,
 ) -> None:
     """Look after the loops and experiments of every tenant, again and again, until cancelled.
 
@@ -122,14 +123,16 @@ async def watch_all(
         app: where they run.
         programs: those that are loaded already.
         scopes: whose are looked after, asked anew each time.
-        every: seconds between two looks.
+        every: seconds between two looks; those of ``kaizen.app.learn.loop`` by default.
     """
+    from kaizen.app.learn.loop import EVERY_S
+
     loaded = {name: one.program for name, one in programs.items()}
     loops: dict[Scope, Loop] = {}
     looking: dict[Scope, asyncio.Task[None]] = {}
     try:
         while True:
-            await asyncio.sleep(every)
+            await asyncio.sleep(EVERY_S if every is None else every)
             for scope in await _known(app, scopes):
                 if scope not in loops:
                     loops[scope] = _loops(within(app, scope), loaded)

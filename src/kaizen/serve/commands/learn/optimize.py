@@ -106,12 +106,12 @@ def _optimize(args: argparse.Namespace, doors: Doors) -> int:
     run_id: list[str] = []
     with watching(sys.stderr) as watch:
 
-        def begun(run: str, calls: int) -> None:
+        def begun(run: str, calls: int, rows: int) -> None:
             run_id.append(run)
             fits = "" if calls <= wanted.calls else ", as far as the budget goes"
             watch.say(
-                f"run {run}: {args.optimizer} on {len(train)} rows to learn from and {len(val)} to choose by; "
-                f"some {calls + len(val)} calls at one a row{fits}; at most {wanted.calls}"
+                f"run {run}: {args.optimizer} on {len(train) + len(val) - rows} rows to learn from and {rows} to "
+                f"choose by; some {calls + rows} calls at one a row{fits}; at most {wanted.calls}"
             )
 
         async def work(app: Runs) -> None:

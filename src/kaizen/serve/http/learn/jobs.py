@@ -213,8 +213,8 @@ async def _optimization(learning: Learning, scope: Scope, new: NewOptimization) 
     )
 
     async def work(run_id: str, tell: Told) -> Mapping[str, Any]:
-        def begun(_: str, calls: int) -> None:
-            tell({"what": "begun", "projected": calls, "limit": wanted.calls})
+        def begun(_: str, calls: int, rows: int) -> None:
+            tell({"what": "begun", "projected": calls, "limit": wanted.calls, "rows": rows})
 
         def told(event: Event) -> None:
             tell(asdict(event))
