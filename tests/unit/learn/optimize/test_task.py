@@ -17,14 +17,14 @@ def test_a_small_budget_chooses_by_fewer_rows_and_learns_from_the_others() -> No
     whole = task(10, 50)
     narrow = whole.within(120)
     assert len(narrow.val) == 20
-    assert set(narrow.val) < set(whole.val)
-    assert {row.key for row in (*narrow.train, *narrow.val)} == {row.key for row in ROWS}
-    assert narrow == whole.within(120)
+    assert all(row in whole.val for row in narrow.val)
+    assert sorted(row.key for row in (*narrow.train, *narrow.val)) == sorted(row.key for row in ROWS)
+    assert whole.within(120).val == narrow.val
 
 
 def test_a_dozen_rows_stay_however_small_the_budget_is() -> None:
     assert len(task(10, 50).within(10).val) == 12
-    assert task(10, 8).within(10) == task(10, 8)
+    assert len(task(10, 8).within(10).val) == 8
 
 
 def test_a_large_budget_and_none_leave_the_rows_as_they_are() -> None:
