@@ -27,7 +27,7 @@ from kaizen.registry.params import save, stated
 
 Goal: TypeAlias = Literal["quality", "cost"]
 
-ALPHA: Final = 0.05
+ALPHA: Final = 0.1
 """How likely a gain may be mere luck, all tries together, for a candidate still to be taken."""
 
 _HOLDS: Final = 0.1
