@@ -121,6 +121,23 @@ async def test_a_winner_that_is_none_on_held_out_rows_is_refused(house: Open) ->
     assert "not on held-out rows" in report.reason
 
 
+@pytest.mark.parametrize(("chance", "improved"), [(0.04, True), (0.12, False)])
+async def test_a_gain_that_is_not_sure_has_to_be_borne_out_on_held_out_rows(
+    house: Open, monkeypatch: pytest.MonkeyPatch, chance: float, improved: bool
+) -> None:
+    def reply(request: Request) -> str:
+        number = int(request.messages[-1].text.split("no. ")[1].split(":")[0])
+        return '{"team": "none"}' if number > 1000 else by_request(request)  # one held-out row gains, and no other
+
+    monkeypatch.setattr("kaizen.learn.study.likely", lambda *_: chance)
+    report, _ = await studied(Bench(house(reply)), Puts(GOOD), test=10)
+    assert report.test is not None
+    assert report.test.gain > 0
+    assert report.test.low <= 0
+    assert report.improved is improved
+    assert ("may be luck too" in report.reason) is not improved
+
+
 async def test_the_test_takes_no_more_than_the_budget_leaves(bench: Bench) -> None:
     report, study = await studied(bench, Puts(GOOD), calls=80, test=60)
     shares = study.plan.shares

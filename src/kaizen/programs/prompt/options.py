@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -71,16 +72,18 @@ def open_text(spec: Spec, name: str) -> bool:
 def likelihoods(tokens: Sequence[TokenLogprob], texts: Sequence[str], start: int = 0) -> list[float]:
     """The log-probability of each text where a reply could have had it, in nats.
 
-    The tokens that were written are followed as far as texts agree with them. Where one parts from them it gets the
-    probability of the alternatives that it agrees with, shared equally with the others that do: nothing tells how it
-    would go on. One for which no alternative was reported gets that of the least likely one.
+    The tokens that were written are followed as far as texts agree with them. A text that parts from them gets the
+    probability of the longest alternative that it agrees with, shared equally with the others that have the same:
+    nothing tells how it would go on. One that agrees with what was written gets that of a longer alternative added: a
+    word can be written in one token, or as a space and what follows, and " 1" is mostly written so. One for which no
+    alternative was reported gets that of the least likely one.
 
     Args:
         tokens: of the reply, with alternatives.
         texts: the options, none the beginning of another.
         start: where in the reply's text they begin.
     """
-    found: dict[int, float] = {}
+    mass: list[list[float]] = [[] for _ in texts]
     alive = list(range(len(texts)))
     place, passed, written = 0, 0.0, ""
     for token in tokens:
@@ -88,28 +91,37 @@ def likelihoods(tokens: Sequence[TokenLogprob], texts: Sequence[str], start: int
         if place <= start:
             continue
         chosen = token.token[max(0, start - begins) :]
-        parting = {at: rest for at in alive if not _agree(rest := texts[at][len(written) :], chosen)}
-        for at, lp in _parted(token, len(token.token) - len(chosen), parting).items():
-            found[at] = passed + lp
-        alive = [at for at in alive if at not in parting]
+        rests = {at: texts[at][len(written) :] for at in alive}
+        for at, lp in _elsewhere(token, chosen, rests).items():
+            mass[at].append(passed + lp)
+        alive = [at for at, rest in rests.items() if _agree(rest, chosen)]
         passed += token.logprob
         written += chosen
         if not alive or all(len(texts[at]) <= len(written) for at in alive):
             break
-    return [found.get(at, passed) for at in range(len(texts))]
+    for at in alive:
+        mass[at].append(passed)
+    return [_log_sum(each) for each in mass]
 
 
-def _parted(token: TokenLogprob, skip: int, rests: Mapping[int, str]) -> dict[int, float]:
-    """The log-probability of texts that go on otherwise than with a token, whose first characters don't count."""
+def _elsewhere(token: TokenLogprob, chosen: str, rests: Mapping[int, str]) -> dict[int, float]:
+    """The log-probability that texts have by alternatives to a token."""
+    skip = len(token.token) - len(chosen)
     top = token.top or ((token.token, token.logprob),)
-    tails = [(tail[skip:], lp) for tail, lp in top if tail.startswith(token.token[:skip])]
-    agreeing = [[at for at, rest in rests.items() if _agree(rest, tail)] for tail, _ in tails]
-    mass: dict[int, list[float]] = {at: [] for at in rests}
-    for (_, lp), many in zip(tails, agreeing, strict=True):
-        for at in many:
-            mass[at].append(lp - math.log(len(many)))
+    tails = {tail[skip:]: lp for tail, lp in reversed(top) if tail.startswith(token.token[:skip])}
+    tails.pop(chosen, None)
     floor = min(lp for _, lp in top)
-    return {at: _log_sum(each) if each else floor for at, each in mass.items()}
+    longest: dict[int, str] = {}
+    found: dict[int, float] = {}
+    for at, rest in rests.items():
+        stays = _agree(rest, chosen)
+        agreeing = [tail for tail in tails if _agree(rest, tail) and not (stays and len(tail) <= len(chosen))]
+        if agreeing:
+            longest[at] = max(agreeing, key=len)
+        elif not stays:
+            found[at] = floor
+    shared = Counter(longest.values())
+    return found | {at: tails[tail] - math.log(shared[tail]) for at, tail in longest.items()}
 
 
 def shares(demos: Sequence[Demo], near: Sequence[float], name: str, options: Sequence[Option]) -> list[float]:

@@ -198,6 +198,53 @@ class Booking(Signature):
     count: int = context.output("how many")
 
 
+class Day(Signature):
+    """Find the day."""
+
+    message: str = context.input("what was written")
+    day: str | None = context.output("the day")
+
+
+def shy(request: Request) -> Reply | Exception:
+    """A model that finds the day where it stands, and leans to having found none."""
+    usage = Usage(tokens_in=10, tokens_out=1)
+    if not request.plain:
+        return Reply(model=request.model, text='{"day": null}', usage=usage)
+    if request.output is None:
+        return Reply(model=request.model, text=" none", usage=usage)
+    texts = request.output.schema["enum"]
+    day = next((text for text in texts if text.strip().endswith("day") and " " not in text.strip()), None)
+    mass = {text: 0.2 if text == day else 0.01 for text in texts} | {" none\n": 0.5 if day else 0.9}
+    top = tuple((text, math.log(one)) for text, one in mass.items())
+    chosen = day or texts[0]
+    return Reply(
+        model=request.model,
+        text=chosen,
+        logprobs=(TokenLogprob(chosen, math.log(mass[chosen]), top),),
+        usage=usage,
+    )
+
+
+async def test_phrases_are_copied_where_the_model_would_write_none(house: Open) -> None:
+    days = ("Monday", "Tuesday", "Friday", "Sunday")
+
+    def made(count: int, start: int) -> tuple[Row, ...]:
+        texts = [
+            f"no. {at}: it is {days[at % 4]} that I mean" if at % 2 else f"no. {at}: hello"
+            for at in range(start, start + count)
+        ]
+        return tuple(
+            Row({"message": text}, {"day": days[at % 4] if at % 2 else None}) for at, text in enumerate(texts, start)
+        )
+
+    bench = Bench(house(shy))
+    board = await bench.search(Decoding(), bench.board(bench.task(program=Day, train=made(18, 0), val=made(12, 100))))
+    assert best(board) == 1.0
+    (params,) = board.best.params.values()
+    assert params.scored is not None
+    assert params.scored["day"].lead["none"] > 0.3
+
+
 def test_fields_whose_values_stand_in_the_inputs_can_be_copied() -> None:
     some = [
         Row({"text": "Ann on Monday"}, {"day": "Monday", "guest": "Ann", "mood": "calm", "count": 2}),

@@ -97,12 +97,17 @@ def test_options_that_begin_alike_part_where_they_differ() -> None:
 
 def test_an_alternative_that_several_options_begin_with_is_shared() -> None:
     said = tokens((" x", {" x": 0.5, " card": 0.4, " c": 0.1}))
-    assert probabilities(likelihoods(said, [" x\n", " card lost\n", " card arrival\n"])) == [0.5, 0.25, 0.25]
+    assert probabilities(likelihoods(said, [" x\n", " card lost\n", " card arrival\n"])) == [0.5, 0.2, 0.2]
 
 
 def test_an_option_nobody_reported_gets_what_the_least_likely_has() -> None:
     said = tokens((" a", {" a": 0.9, " b": 0.05}))
     assert probabilities(likelihoods(said, [" a", " c"])) == [0.9, 0.05]
+
+
+def test_a_word_counts_however_its_tokens_are_cut() -> None:
+    said = tokens((" ", {" ": 0.6, " none": 0.3, " n": 0.1}), ("1", {"1": 0.9, "none": 0.1}), ("\n", {"\n": 1.0}))
+    assert probabilities(likelihoods(said, [" none\n", " 1\n"])) == [0.36, 0.54]
 
 
 def test_options_that_begin_inside_a_token_are_read_from_there() -> None:
