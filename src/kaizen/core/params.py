@@ -32,8 +32,9 @@ class Weights:
 
     Args:
         model: of the log-probability that the model gives to it.
-        near: of what the demos say without the model: the logarithm of the value's share among them, each counted by
-            how near it lies to the inputs; for a phrase, how like those in the demos it is, on the same scale.
+        near: of what the demos say without the model: by a linear classifier on the points of their inputs (of more
+            than 256, by the nearest); for a phrase, by how like those in the demos it is. On a scale of
+            log-probabilities.
         lead: nats by which it usually leads whatever the inputs are, by the value's text: taken off. A model's liking
             for one label is a lead (Zhao et al. 2021, https://arxiv.org/abs/2102.09690).
         absent: what a field of text holds where the inputs have nothing for it; None is null.

@@ -20,7 +20,7 @@ from kaizen.core.params import NOTHING, Demo, Params, Weights
 from kaizen.core.request import NO_OPTIONS, Decoding, OutputSchema, Reply, Request
 from kaizen.core.spec import Field, Spec
 from kaizen.programs.prompt import plain
-from kaizen.programs.prompt.nearest import Likeness, nearest
+from kaizen.programs.prompt.nearest import MOST, Classifier, Likeness, nearest
 from kaizen.programs.prompt.options import (
     Option,
     chances,
@@ -28,8 +28,9 @@ from kaizen.programs.prompt.options import (
     likelihoods,
     log_shares,
     open_text,
-    shares,
+    places,
     value_text,
+    votes,
 )
 from kaizen.programs.prompt.parse import Misfit, parse_reply, value_at
 from kaizen.programs.prompt.render import plan, render
@@ -83,6 +84,7 @@ class Weigher:
         self._likeness = Likeness(spec)
         # by identity of the params, which the runner resolves once; holding them keeps the ids unique
         self._stable: dict[tuple[int, str], tuple[Params, Message]] = {}
+        self._classifiers: dict[tuple[int, str], tuple[Sequence[Demo], Classifier]] = {}
         self._finders: dict[tuple[int, str], tuple[Sequence[Demo], SpanFinder]] = {}
 
     async def __call__(
@@ -132,7 +134,8 @@ class Weigher:
         for name in params.scored or {}:
             options = closed(spec, name) or ()
             texts, start = value_at(reply.text, stable.mode, name, [one.value for one in options])
-            weighed[name] = case.weigh(name, options, likelihoods(_tokens(reply), texts, start))
+            likely = likelihoods(_tokens(reply), texts, start)
+            weighed[name] = case.weigh(name, options, likely, self._near(case, name, options))
             outputs[name] = weighed[name].value
         return outputs, weighed
 
@@ -162,7 +165,23 @@ class Weigher:
         """One of a few values."""
         texts = [f" {one.text}\n" for one in options]
         reply = await _asked(ctx, self._held(ctx, case, name, texts))
-        return case.weigh(name, options, likelihoods(_tokens(reply), texts))
+        return case.weigh(name, options, likelihoods(_tokens(reply), texts), self._near(case, name, options))
+
+    def _near(self, case: _Case, name: str, options: Sequence[Option]) -> list[float] | None:
+        """What the demos say about a field with few values."""
+        if case.near is None:
+            return None
+        demos = case.params.demos
+        values = places(demos, name, options)
+        if len(demos) > MOST:
+            return votes(values, case.near, len(options))
+        key = (id(demos), name)
+        known = self._classifiers.get(key)
+        if known is None:
+            if len(self._classifiers) >= _KEPT:
+                self._classifiers.clear()
+            known = self._classifiers[key] = (demos, Classifier(case.points, values, len(options)))
+        return log_shares(known[1](case.near))
 
     async def _copied(self, ctx: Context, case: _Case, name: str) -> Weighed:
         """The likeliest phrase of the inputs, or that there is none: a finder proposes, the model has its say."""
@@ -250,11 +269,9 @@ class _Case:
         return [demos[at] for at in sorted(chosen, key=lambda at: near[at])]
 
     def weigh(
-        self, name: str, options: tuple[Option, ...], likely: Sequence[float], near: Sequence[float] | None = None
+        self, name: str, options: tuple[Option, ...], likely: Sequence[float], near: Sequence[float] | None
     ) -> Weighed:
         weights = (self.params.scored or {}).get(name) or Weights()
-        if near is None and self.near is not None:
-            near = shares(self.params.demos, self.near, name, options)
         found = chances(weights, [one.text for one in options], likely, near)
         return Weighed(options, tuple(likely), None if near is None else tuple(near), tuple(found))
 

@@ -29,7 +29,7 @@ NEAREST: Final = 8
 _MODES: Final[tuple[OutputMode, ...]] = ("schema", "json", "text")
 # What a label may be called where its field's name says little: the model knows these words from its own reading.
 _HEADINGS: Final = ("answer", "category", "sentiment", "topic", "intent", "type")
-_FIXED_CHARS: Final = 7000
+_FIXED_CHARS: Final = 9000
 # From so many fields on, an example with its fields one by one is asked too often to try more than one way.
 _SEVERAL: Final = 3
 _DESCRIPTION: Final = 60
@@ -135,7 +135,9 @@ class Decoding:
         asked = replace(start, headings=None, scored=scored, contract=None)
         every = tuple(demo_for(row, part) for row in (*task.train, *task.val))
         rng = random.Random(f"decoding {task.seed}")  # noqa: S311 - an order
-        fixed = within(balanced([demo_for(row, part) for row in task.train], len(task.train), rng), _FIXED_CHARS)
+        # those to choose by come last: where one of them is asked about and left out, what stands before stays the same
+        shown = balanced([demo_for(row, part) for row in task.train], len(task.train), rng)
+        fixed = within((*shown, *every[len(task.train) :]), _FIXED_CHARS)
         ways: list[_Way] = []
         if fixed and set(part.spec.written) == set(part.spec.outputs):
             plain = replace(asked, layout="plain")
@@ -192,7 +194,7 @@ class Decoding:
         fields = fields_of(part.spec, (*task.train, *task.val))
         cases, calls = one.cases, calls_of(one.params, fields)
         count = min(len(task.train), int(max(0.0, board.left - _room(task, board)) / calls))
-        if one.params.nearest is not None and count:
+        if count:
             drawn = random.Random(f"fit {task.seed}").sample(list(task.train), count)  # noqa: S311 - a choice of rows
             more = await weighed(ctx.fork(), board, part, one.params, drawn)
             cases = {name: [*some, *(more or {}).get(name, ())] for name, some in cases.items()}

@@ -1,7 +1,8 @@
-"""Which demos lie nearest to the inputs, and which of them to show."""
+"""Which demos lie nearest to the inputs, which of them to show, and what they say about a value."""
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Mapping, Sequence
 from operator import mul
@@ -15,6 +16,10 @@ from kaizen.programs.prompt.options import value_text
 # Two demos this alike teach the same: the second is left out while there are others.
 _SAME: Final = 0.97
 _KEPT: Final = 16
+# The penalty and the sharpness of the classifier, and the most demos it is made of: its making is cubic in them.
+_PENALTY: Final = 1.0
+_SHARP: Final = 8.0
+MOST: Final = 256
 
 
 class Likeness:
@@ -79,3 +84,51 @@ def nearest(
         (spare if same else chosen).append(at)
     chosen += spare[: count - len(chosen)]
     return sorted(chosen, key=lambda at: near[at])
+
+
+class Classifier:
+    """A linear classifier on points: ridge regression on one column a value, in its dual form.
+
+    Args:
+        points: one or more, of length 1.
+        values: the place of each one's value.
+        count: how many values there are.
+    """
+
+    def __init__(self, points: Sequence[Sequence[float]], values: Sequence[int], count: int) -> None:
+        self._mean = [values.count(at) / len(values) for at in range(count)]
+        wanted = [[float(value == at) - self._mean[at] for at in range(count)] for value in values]
+        gram = [[sum(map(mul, one, other)) for other in points[: at + 1]] for at, one in enumerate(points)]
+        for at, row in enumerate(gram):
+            row[at] += _PENALTY
+        self._weights = _solved(gram, wanted)
+
+    def __call__(self, near: Sequence[float]) -> list[float]:
+        """A score for each value, on a scale of log-probabilities.
+
+        Args:
+            near: the cosine of each point to what is asked about.
+        """
+        columns = zip(*self._weights, strict=True)
+        return [_SHARP * (sum(map(mul, near, column)) + mean) for column, mean in zip(columns, self._mean, strict=True)]
+
+
+def _solved(lower: list[list[float]], wanted: list[list[float]]) -> list[list[float]]:
+    """What a symmetric, positive matrix, given by its lower half, makes ``wanted`` of: by Cholesky's factors."""
+    factor: list[list[float]] = []
+    for at, row in enumerate(lower):
+        made: list[float] = []
+        for other in range(at):
+            made.append((row[other] - sum(map(mul, made, factor[other]))) / factor[other][other])
+        made.append(math.sqrt(row[at] - sum(map(mul, made, made))))
+        factor.append(made)
+    size, width = len(factor), range(len(wanted[0]))
+    forward: list[list[float]] = []
+    for at in range(size):
+        given = [sum(factor[at][k] * forward[k][column] for k in range(at)) for column in width]
+        forward.append([(wanted[at][column] - given[column]) / factor[at][at] for column in width])
+    solved: list[list[float]] = [[0.0] * len(wanted[0]) for _ in range(size)]
+    for at in reversed(range(size)):
+        given = [sum(factor[k][at] * solved[k][column] for k in range(at + 1, size)) for column in width]
+        solved[at] = [(forward[at][column] - given[column]) / factor[at][at] for column in width]
+    return solved

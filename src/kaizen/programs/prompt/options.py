@@ -124,23 +124,26 @@ def _elsewhere(token: TokenLogprob, chosen: str, rests: Mapping[int, str]) -> di
     return found | {at: tails[tail] - math.log(shared[tail]) for at, tail in longest.items()}
 
 
-def shares(demos: Sequence[Demo], near: Sequence[float], name: str, options: Sequence[Option]) -> list[float]:
-    """The logarithm of each option's share among demos, each counted by how near it lies; other values are the last's.
+def places(demos: Sequence[Demo], name: str, options: Sequence[Option]) -> list[int]:
+    """The place of each demo's value among options; of any other value the last."""
+    known = {to_json(option.value): at for at, option in enumerate(options)}
+    return [known.get(to_json(demo.outputs.get(name)), len(options) - 1) for demo in demos]
+
+
+def votes(values: Sequence[int], near: Sequence[float], count: int) -> list[float]:
+    """The logarithm of each value's share among demos, each counted by how near it lies.
 
     Args:
-        demos: which.
+        values: the place of each demo's value.
         near: the cosine of each to the inputs.
-        name: the field.
-        options: two or more.
+        count: how many values there are.
     """
-    counts = [0.0] * len(options)
-    known = {to_json(option.value): at for at, option in enumerate(options)}
+    counts = [0.0] * count
     best = max(near, default=0.0)
-    for demo, cosine in zip(demos, near, strict=True):
-        counts[known.get(to_json(demo.outputs.get(name)), len(options) - 1)] += math.exp((cosine - best) / _REACH)
+    for value, cosine in zip(values, near, strict=True):
+        counts[value] += math.exp((cosine - best) / _REACH)
     whole = sum(counts) or 1.0
-    even = _SMOOTH / len(options)
-    return [math.log((1 - _SMOOTH) * count / whole + even) for count in counts]
+    return [math.log((1 - _SMOOTH) * one / whole + _SMOOTH / count) for one in counts]
 
 
 def log_shares(scores: Sequence[float]) -> list[float]:

@@ -70,7 +70,7 @@ async def test_a_label_the_model_leans_to_is_weighed_off(small: Bench) -> None:
     assert params.scored is not None
     assert params.scored["team"].lead["none"] > 1.0
     assert params.nearest is None
-    assert "weighed on 12 rows" in board.best.how
+    assert "weighed on 30 rows" in board.best.how
 
 
 async def test_without_other_headings_there_is_nothing_to_find(small: Bench) -> None:

@@ -19,8 +19,9 @@ from kaizen.programs.prompt.options import (
     likelihoods,
     log_shares,
     open_text,
-    shares,
+    places,
     value_text,
+    votes,
 )
 
 
@@ -120,18 +121,15 @@ def test_tokens_without_alternatives_count_for_what_was_written() -> None:
 
 
 def test_near_demos_have_more_say_than_far_ones() -> None:
-    options = (Option("a", "a"), Option("b", "b"))
-    demos = [Demo({}, {"f": "a"}), Demo({}, {"f": "b"}), Demo({}, {"f": "b"})]
-    near = [math.exp(one) for one in shares(demos, [0.9, 0.5, 0.4], "f", options)]
+    near = [math.exp(one) for one in votes([0, 1, 1], [0.9, 0.5, 0.4], 2)]
     assert near[0] > 0.95
     assert sum(near) == pytest.approx(1.0)
-    assert shares([], [], "f", options) == pytest.approx([math.log(0.01)] * 2)
+    assert votes([], [], 2) == pytest.approx([math.log(0.01)] * 2)
 
 
 def test_values_that_are_no_option_count_for_the_last() -> None:
     options = (Option("none", None), Option("Ann", "Ann"))
-    demos = [Demo({}, {"f": "Bob"}), Demo({}, {})]
-    assert shares(demos, [0.9, 0.5], "f", options)[1] > math.log(0.95)
+    assert places([Demo({}, {"f": "Bob"}), Demo({}, {})], "f", options) == [1, 0]
 
 
 def test_weights_say_how_much_each_thing_counts() -> None:
