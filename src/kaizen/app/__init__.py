@@ -337,7 +337,7 @@ def configure(**overrides: Any) -> None:
     """
     global _current, _settings
     with _lock:
-        _settings = merge(_settings or read(), overrides)
+        _settings = merge(_settings, overrides) if _settings else read(overrides)
         _current = None
 
 

@@ -20,15 +20,16 @@ def load_key(home: Path) -> bytes:
     Processes that start at once all get the same key: it is written under a name of its own and then
     linked to the real one, which succeeds for one of them only and never shows a half-written file.
     Without the key, what is kept can still be read; new contents get other addresses than before.
+    So it is not forced to the disk, no more than the records are: an empty file is one that the power
+    left when it went, and gives way to a new key.
 
     Raises:
         StoreError: it can't be read or made, or has another length.
     """
     path = home / _NAME
     try:
-        try:
-            key = path.read_bytes()
-        except FileNotFoundError:
+        key = path.read_bytes() if path.exists() else b""
+        if not key:
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
             _make(path)
             key = path.read_bytes()
@@ -45,9 +46,11 @@ def _make(path: Path) -> None:
         file = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         try:
             os.write(file, secrets.token_bytes(KEY_BYTES))
-            os.fsync(file)
         finally:
             os.close(file)
+        with suppress(FileNotFoundError):
+            if path.stat().st_size == 0:
+                path.unlink()
         with suppress(FileExistsError):  # another process was first; its key is the key
             path.hardlink_to(draft)
     finally:

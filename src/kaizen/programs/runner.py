@@ -97,7 +97,7 @@ class Runner:
         self._cache, self._scored = services.cache, services.scored
         self._embedder, self._releases = services.embedder, services.releases
         # by identity: Params hold mappings and can't be hashed
-        self._resolved: dict[tuple[str, int, int, int, int], tuple[list[Params], Params, str]] = {}
+        self._resolved: dict[tuple[int, int, int, int, int], tuple[object, Params, str]] = {}
         self._pending: dict[str, _Pending] = {}
 
     # -- from outside -----------------------------------------------------------------------------
@@ -393,18 +393,19 @@ class Runner:
             tally.version = tally.versions[spec.name] = BASE if released is None else released.version
             tally.experiment = None if released is None else released.experiment
         shown = None if released is None else released.params
-        key = (spec.contract, id(own), id(named), id(every), id(shown))
+        key = (id(spec), id(own), id(named), id(every), id(shown))
         known = self._resolved.get(key)
         if known is None:
             layers = [params for params in (named, every, own, shown) if params is not None]
-            if any(params.contract not in (None, spec.contract) for params in layers):
+            # the program's own digest is only worked out where there is one to compare it with
+            if any(params.contract is not None and params.contract != spec.contract for params in layers):
                 raise Conflict(_misfit(spec, released))
             stated = reduce(Params.over, layers)
             merged = stated.over(self._defaults(stated.model))
             if len(self._resolved) >= _PARAMS_KEPT:
                 self._resolved.clear()
-            # the layers are kept with it, so that no other Params can take over their ids
-            known = self._resolved[key] = (layers, merged, merged.version)
+            # what the ids are of is kept with it, so that nothing else can take them over
+            known = self._resolved[key] = ((spec, layers), merged, merged.version)
         tally.params = known[2]
         return known[1]
 

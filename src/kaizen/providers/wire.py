@@ -20,6 +20,7 @@ _CHARACTERS_A_TOKEN: Final = 4
 _MEMO_SIZE: Final = 256
 _MOST_TOKENS: Final = 2**40
 _MISSHAPEN: Final = (KeyError, IndexError, TypeError, AttributeError, ValueError)
+_NOT_IN_A_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]")
 
 K = TypeVar("K")
 
@@ -220,7 +221,7 @@ def model_name(ref: str) -> str:
 
 def schema_name(name: str) -> str:
     """A name as OpenAI takes it for a schema: at most 64 letters, digits, underscores and dashes."""
-    return re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64] or "output"
+    return _NOT_IN_A_NAME.sub("_", name)[:64] or "output"
 
 
 PLAIN: Final = "a text to go on with, only for a conversation"

@@ -135,12 +135,12 @@ def resolve_proxy(provider: RemoteSettings, environ: Mapping[str, str] | None = 
     """
     if provider.proxy is not None:
         return provider.proxy
-    variables = {name.lower(): value for name, value in (os.environ if environ is None else environ).items() if value}
     parts = urlsplit(provider.base_url)
     host = parts.hostname or ""
-    direct = [name.strip().removeprefix("*.").removeprefix(".") for name in variables.get("no_proxy", "").split(",")]
     if "." not in host or host.startswith("127."):
         return None
+    variables = {name.lower(): value for name, value in (os.environ if environ is None else environ).items() if value}
+    direct = [name.strip().removeprefix("*.").removeprefix(".") for name in variables.get("no_proxy", "").split(",")]
     if any(name == "*" or (name and f".{host}".endswith(f".{name}")) for name in direct):
         return None
     proxy = variables.get(f"{parts.scheme}_proxy") or variables.get("all_proxy")

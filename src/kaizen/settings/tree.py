@@ -163,7 +163,7 @@ class Settings(Table):
     log: LogSettings = shared(LogSettings())
 
     _root: Path = PrivateAttr(default=Path())
-    _custom: Mapping[str, Provider] = PrivateAttr(default_factory=dict[str, Provider])
+    _custom: Mapping[str, Provider] = PrivateAttr(default={})  # pydantic copies it
 
     def model_post_init(self, context: Any, /) -> None:
         """Keep what is no setting: pydantic passes the validation context here."""

@@ -45,3 +45,12 @@ def test_a_home_that_cannot_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="file/home"):
         load_key(tmp_path / "file" / "home")
+
+
+def test_an_empty_file_that_a_power_cut_left_gives_way_to_a_new_key(kaizen_home: Path) -> None:
+    kaizen_home.mkdir(parents=True, exist_ok=True)
+    (kaizen_home / "ledger.key").touch()
+    key = load_key(kaizen_home)
+    assert len(key) == KEY_BYTES
+    assert load_key(kaizen_home) == key
+    assert [file.name for file in kaizen_home.iterdir()] == ["ledger.key"]
