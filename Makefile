@@ -58,7 +58,7 @@ docs: .venv/.dev ## Generate the reference
 
 lock: .venv/.base ## Compile the pinned requirements again; ARGS=--upgrade takes newer versions
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt
-	$(COMPILE) pyproject.toml requirements/run.in --extra embedded -o requirements/run.txt
+	$(COMPILE) pyproject.toml requirements/run.in --extra embedded --extra semantic -o requirements/run.txt
 	$(COMPILE) pyproject.toml requirements/run.in $(EXTRAS:%=--extra %) --group dev -c requirements/run.txt \
 		-o requirements/dev.txt
 

@@ -11,15 +11,16 @@ from pydantic_core import from_json
 
 from kaizen.core.answer import Answer
 from kaizen.core.context import Context, Program
-from kaizen.core.errors import Conflict, DefinitionError, KaizenError
+from kaizen.core.errors import Conflict, DefinitionError, KaizenError, Unsupported
 from kaizen.core.message import Message, Part, Text, ToolCall, ToolResult
 from kaizen.core.params import NOTHING, Params
 from kaizen.core.request import Reply, Request, ToolSpec
 from kaizen.core.spec import Spec, dump
 from kaizen.programs.function import tool
 from kaizen.programs.predict import asked, feed, invalid, shown_back, unfiltered
+from kaizen.programs.prompt.nearest import Likeness
 from kaizen.programs.prompt.parse import Misfit, parse_reply
-from kaizen.programs.prompt.render import Plan, Plans, identifier, render
+from kaizen.programs.prompt.render import Plan, Plans, identifier, plan, render
 from kaizen.programs.runnable import Runnable
 from kaizen.programs.together import together
 
@@ -34,7 +35,7 @@ class React(Runnable[..., A]):
 
     def __init__(self, spec: Spec, tools: Sequence[Program], max_steps: int, own: Params) -> None:
         self.spec, self._own, self._max_steps = spec.variant("react"), own, max_steps
-        self._plan = Plans(self.spec)
+        self._plan, self._likeness = Plans(self.spec), Likeness(self.spec)
         self._tools: dict[str, Program] = {}
         mistakes: list[str] = []
         for each in tools:
@@ -57,8 +58,16 @@ class React(Runnable[..., A]):
         spec = self.spec
         fed = await feed(ctx, spec, inputs)
         params = ctx.params(spec, self._own)
-        stable = self._plan(params)
-        messages = render(stable, inputs | fed)
+        if params.layout == "plain" or params.scored:
+            rule = f"{spec.name} converses with its tools: layout = 'plain' and scored values are not for it"
+            raise Unsupported(rule, rules=rule)
+        given = inputs | fed
+        if params.nearest is None:
+            stable = self._plan(params)
+        else:
+            demos = await self._likeness.nearest(ctx, params.demos, given, params.nearest)
+            stable = plan(spec, replace(params, demos=demos))
+        messages = render(stable, given)
         for _ in range(self._max_steps):
             reply = unfiltered(await asked(ctx, spec, self._request(ctx, params, stable, messages), stable.mode))
             if not reply.tool_calls:

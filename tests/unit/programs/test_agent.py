@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from kaizen import Partial, react, tool
-from kaizen.core.errors import Conflict, ContentFiltered, DefinitionError, OutputInvalid, Unavailable
+from kaizen import Demo, Params, Partial, react, tool
+from kaizen.core.errors import Conflict, ContentFiltered, DefinitionError, OutputInvalid, Unavailable, Unsupported
 from kaizen.core.message import ToolCall, ToolResult
+from kaizen.core.params import Weights
 from kaizen.core.protocols import Ask, Suspended
 from kaizen.core.request import Reply
 from tests.unit.programs.house import Open
@@ -189,6 +190,27 @@ async def test_params_of_the_signature_are_the_agents(house: Open) -> None:
     here = house([GOOD])
     await react(Triage.using(model="a/b", temperature=0.3), tools=[lookup])(message="x")
     assert (here.model.requests[0].model, here.model.requests[0].decoding.temperature) == ("a/b", 0.3)
+
+
+async def test_it_shows_the_nearest_demos_alone(house: Open) -> None:
+    pytest.importorskip("wordllama")
+    said = ("my card was stolen", "open an account for me", "the transfer never came")
+    demos = tuple(Demo({"message": text}, {"team": "cards", "urgency": 1}) for text in said)
+    here = house([GOOD])
+    await react(Triage.using(demos=demos, nearest=1), tools=[lookup])(message="somebody stole my card")
+    shown = "".join(message.text for message in here.model.requests[0].messages)
+    assert [text in shown for text in said] == [True, False, False]
+    without = house([GOOD])
+    await react(Triage.using(demos=(), nearest=1), tools=[lookup])(message="somebody stole my card")
+    assert len(without.model.requests[0].messages) == 2
+
+
+@pytest.mark.parametrize("params", [Params(layout="plain"), Params(scored={"team": Weights()})])
+async def test_what_an_agent_has_no_place_for_is_refused(house: Open, params: Params) -> None:
+    here = house([GOOD])
+    with pytest.raises(Unsupported, match="converses with its tools"):
+        await react(Triage.using(params), tools=[lookup])(message="x")
+    assert here.calls == 0
 
 
 async def test_programs_are_tools_and_agents_too(house: Open) -> None:

@@ -89,7 +89,7 @@ class Decoding:
         """Weigh what can be weighed; and try the other forms of an answer where a model can be held to one."""
         places = [ctx.fork() for _ in range(2)]
         part = board.parts.get(task.name)
-        if part is not None:
+        if part is not None and not part.way:
             fields = fields_of(part.spec, (*task.train, *task.val))
             if fields.names and await search_small(places[0], task, board, self):
                 return

@@ -91,7 +91,7 @@ class Demonstrations:
         """Ways to show the labelled rows themselves, and whether each is in a plain text."""
         part = board.parts[task.name]
         every = tuple(demo_for(row, part) for row in (*task.train, *task.val))
-        plain = self._plain and set(part.spec.written) == set(part.spec.outputs)
+        plain = self._plain and not part.way and set(part.spec.written) == set(part.spec.outputs)
         if near and every:
             some = min(NEAREST, len(every))
             if plain:

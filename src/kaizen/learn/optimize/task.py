@@ -86,7 +86,6 @@ class Part:
         name: the program's name.
         spec: its contract.
         params: those it ran with, defaults included.
-        model: whether it asked a model, and so has something to learn.
     """
 
     name: str
@@ -97,6 +96,11 @@ class Part:
     def instructions(self) -> str:
         """What it is told to do."""
         return self.params.instructions or self.spec.doc
+
+    @property
+    def way(self) -> str:
+        """Of a program round a signature, such as an agent, which: it can be shown demos, but not asked otherwise."""
+        return self.name.partition(":")[2]
 
 
 @dataclass(frozen=True)

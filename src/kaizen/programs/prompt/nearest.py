@@ -51,6 +51,19 @@ class Likeness:
         here = (await self._embedded(ctx, [inputs]))[0]
         return [sum(map(mul, here, point)) for point in points]
 
+    async def nearest(
+        self, ctx: Context, demos: Sequence[Demo], inputs: Mapping[str, Any], count: int
+    ) -> tuple[Demo, ...]:
+        """The ``count`` demos to show with these inputs, the nearest last.
+
+        Raises:
+            ConfigError: where the process has no embedder.
+        """
+        if not demos:
+            return ()
+        near, points = await self(ctx, demos, inputs), await self.points(ctx, demos)
+        return tuple(demos[at] for at in nearest(demos, near, points, count, range(len(demos))))
+
     async def _embedded(self, ctx: Context, many: Sequence[Mapping[str, Any]]) -> list[array[float]]:
         names = [*self._spec.inputs, *self._spec.fed]
         texts = ["\n".join(value_text(one[name]) for name in names if name in one) for one in many]

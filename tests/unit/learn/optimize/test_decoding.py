@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kaizen import Demo, Params, Signature, context
+from kaizen import Demo, Params, Signature, context, react, tool
 from kaizen.core.errors import ConfigError, Unsupported
 from kaizen.core.message import Message
 from kaizen.core.request import Reply, Request, TokenLogprob, Usage
@@ -27,6 +27,12 @@ from tests.unit.programs.house import Open
 
 NAME = Desk.spec.name
 _TOPIC = re.compile("|".join(TEAMS))
+
+
+@tool
+def look(name: str) -> str:
+    """Look a customer up."""
+    return name
 
 
 def leaning(request: Request) -> Reply | Exception:
@@ -102,6 +108,16 @@ async def test_a_resumed_search_asks_nothing_again(small: Bench, search: Any, ru
     second = await small.search(search(), small.board(), run_id)
     assert small.house.calls == asked
     assert [one.id for one in second.candidates] == [one.id for one in first.candidates]
+
+
+@pytest.mark.parametrize("search", [Decoding, Demonstrations, Compose])
+async def test_an_agent_is_shown_examples_but_is_only_conversed_with(small: Bench, search: Any) -> None:
+    agent = react(Desk, tools=[look])
+    board = await small.search(search(), small.board(small.task(program=agent, strong=False)))
+    assert set(board.parts) == {f"{NAME}:react"}
+    assert not any(request.plain or request.top_logprobs for request in small.house.model.requests)
+    assert all(request.tools for request in small.house.model.requests)
+    assert not any(params.scored for one in board.candidates for params in one.params.values())
 
 
 async def test_a_model_that_only_converses_is_tried_in_other_forms(house: Open) -> None:
