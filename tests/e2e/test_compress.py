@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -152,6 +153,7 @@ async def test_above_the_limit_the_original_is_sent(app: Make, server: FaultServ
     await ask_plainly(here, f"Context:\n{PASSAGES}\n\nQuestion: {QUESTION}")
     assert all(one in said(server.calls[-1].json) for one in FILLER)
     prove(here, level=1, task="lookup", compared=600)
+    await asyncio.sleep(0.06)  # what others add is seen within 50 ms
     await ask_plainly(here, f"Context:\n{PASSAGES}\n\nQuestion: {QUESTION}")
     assert not all(one in said(server.calls[-1].json) for one in FILLER)
     assert GOLD in said(server.calls[-1].json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -174,12 +175,12 @@ async def test_only_one_runs_and_a_label_moved_by_hand_ends_it(app: App) -> None
     with pytest.raises(Conflict, match="is running"):
         await experiments.start(app.scope, definition(BASE, careless), actor="human:ada")
     await app.registry.label(app.scope, PARAMS, NAME, "prod", [Arm(careless)], actor="human:bob", reason="urgent")
-    stopped = await experiments.stop(app.scope, NAME, actor="human:ada", reason="no longer needed")
-    assert stopped.state == "stopped"
-    assert "human:bob" in stopped.reason
+    ended = await experiments.step(app.scope, NAME)
+    assert ended is not None
+    assert (ended.state, ended.reason) == ("stopped", "prod was moved by human:bob while it ran: urgent")
     assert await app.registry.arms(app.scope, PARAMS, NAME, "prod") == (Arm(careless),)
     with pytest.raises(NotFound):
-        await experiments.stop(app.scope, NAME, actor="human:ada", reason="again")
+        await experiments.stop(app.scope, NAME, actor="human:ada", reason="it is over")
 
 
 async def test_arms_are_written_as_versions_and_shares(app: App) -> None:
@@ -223,8 +224,13 @@ async def test_one_that_died_before_it_split_its_label_is_stopped(app: App) -> N
     kept = await app.registry.put(app.scope, artifact, author="human:ada", reason="died")
     arms = [Arm(kept.artifact.version)]
     await app.registry.label(app.scope, "experiment", NAME, "running", arms, actor="human:ada", reason="begun")
-    experiments = Experiments(app.ledger, app.registry)
+    now = time.time()
+    experiments = Experiments(app.ledger, app.registry, clock=lambda: now)
     assert await experiments.programs(app.scope) == [NAME]
+    waiting = await experiments.step(app.scope, NAME)
+    assert waiting is not None
+    assert waiting.state == "running", "who marked it may be about to split the label"
+    now += 61
     ended = await experiments.step(app.scope, NAME)
     assert ended is not None
     assert (ended.state, ended.standings) == ("stopped", [])

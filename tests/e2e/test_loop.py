@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,25 +19,27 @@ from kaizen.app.learn.optimize import optimize
 from kaizen.app.serving import make_gateway
 from kaizen.core.answer import Answer
 from kaizen.core.artifact import BASE, Arm
-from kaizen.core.errors import ConfigError
+from kaizen.core.errors import ConfigError, Conflict, Denied, KaizenError, StoreError
 from kaizen.core.params import Params
 from kaizen.core.record import RecordQuery
-from kaizen.core.request import Options
+from kaizen.core.request import Embeddings, Options
+from kaizen.core.scope import Scope
 from kaizen.learn.data.dataset import Dataset
 from kaizen.learn.data.rows import Row
 from kaizen.learn.experiment.definition import Definition, Rule
 from kaizen.learn.loop.loop import Loop
 from kaizen.learn.loop.plan import Plan, Watch
 from kaizen.learn.loop.seams import Proposal, Wanted
+from kaizen.learn.loop.steps import Step
 from kaizen.learn.loop.tunable import Tunable, Tuning
 from kaizen.learn.metrics.metric import metric
 from kaizen.learn.optimize.task import Task
 from kaizen.ledger.scores import keep_feedback
-from kaizen.registry.params import params_artifact
+from kaizen.registry.params import params_artifact, params_of
 from kaizen.registry.registry import PARAMS
 from kaizen.serve.doors import Optimizing
 from kaizen.serve.http.metrics import Metrics
-from kaizen.settings import load_settings
+from kaizen.settings import load_settings, merge
 from kaizen.testing.fault_server import FaultServer, status
 
 CAREFUL, CARELESS = "Read with care.", "Guess."
@@ -223,6 +226,60 @@ async def test_corrections_call_for_a_proposal_that_learns_from_them(app: App, s
     assert "message number 3 of today" in prompts, "what people corrected is among what is learned from"
 
 
+async def corrected(app: App, numbers: Iterable[int]) -> None:
+    """People say what should have come out."""
+    for number in numbers:
+        answer = await app.start(Triage, {"message": f"message number {number} of today"})
+        assert isinstance(answer, Answer)
+        await keep_feedback(app.ledger, answer.record, 0.0, correct={"team": "cards"})
+
+
+async def test_what_is_kept_for_a_test_is_not_learned_from_though_it_was_corrected(
+    app: App, server: FaultServer
+) -> None:
+    kept = [Row({"message": "message number 3 of today"}, {"team": "cards"})]
+    dataset = Dataset.of("triage/test", kept, {"part": "test"})
+    await app.registry.put(app.scope, dataset.artifact(), author="human:ada", reason="kept")
+    loop = await begun(app, watch=Watch(alike=0, feedback=5), asks="always")
+    await corrected(app, range(1, 13, 2))
+    server.calls.clear()
+    steps = await loop.tick(app.scope, NAME)
+    assert steps[0].action == "propose"
+    assert steps[-1].action in ("ask", "no gain")
+    prompts = "".join(str(call.json["messages"]) for call in server.calls)
+    assert "message number 5 of today" in prompts
+    assert "message number 3 of today" not in prompts
+
+
+async def test_corrections_are_counted_however_many_scores_come_between(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kaizen.learn.loop.watching._RECENT", 6)
+    loop = await begun(app, watch=Watch(alike=0, feedback=5), per_day=0)
+    for first in range(0, 50, 10):
+        await corrected(app, [first + 1])
+        await traffic(app, first, first + 9)
+        await loop.tick(app.scope, NAME)
+    assert [(step.action, step.trigger) for step in await loop.history(app.scope, NAME)] == [("limit", "feedback")]
+
+
+async def test_failures_are_counted_past_those_that_are_compared(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kaizen.learn.loop.watching._RECENT", 6)
+    texts: list[int] = []
+
+    class Points:
+        async def embed(self, scope: Scope, given: Sequence[str], /) -> Embeddings:
+            texts.append(len(given))
+            return Embeddings("scripted", 1, b"\0\0\x80?" * len(given))
+
+    monkeypatch.setattr(app._runner, "_embedder", Points())  # pyright: ignore[reportPrivateUsage] - the App's own
+    loop = await begun(app, watch=Watch(alike=4, feedback=0), per_day=0)
+    for first in range(0, 50, 10):
+        await traffic(app, first, first + 10)  # half of them fail
+        await loop.tick(app.scope, NAME)
+    assert texts == [6] * 5, "looked for again with every five failures"
+
+
 async def test_failures_that_are_alike_call_for_a_proposal(app: App) -> None:
     pytest.importorskip("wordllama")
     loop = await begun(app, watch=Watch(alike=6, feedback=0), per_day=0)
@@ -276,6 +333,191 @@ async def test_a_proposal_that_was_broken_off_is_gone_on_with(app: App, server: 
     assert server.count == asked, "nothing that was asked is asked again"
 
 
+async def test_a_search_does_not_stop_the_watch(app: App, server: FaultServer) -> None:
+    good = await release(app, CAREFUL)
+    loop = await begun(app, watch=Watch(alike=0, feedback=5))
+    await traffic(app, 0, 120)
+    await corrected(app, range(501, 511, 2))
+    inner, going = loop._propose, asyncio.Event()  # pyright: ignore[reportPrivateUsage] - a search that takes long
+
+    async def slow(wanted: Wanted, /) -> Proposal:
+        await going.wait()
+        return await inner(wanted)
+
+    loop._propose = slow  # pyright: ignore[reportPrivateUsage]
+    assert [step.action for step in await loop.tick(app.scope, NAME, waits=False)] == ["propose"]
+    await release(app, CARELESS)
+    await traffic(app, 200, 240)
+    assert [step.action for step in await loop.tick(app.scope, NAME, waits=False)] == ["rollback"]
+    assert await app.registry.arms(app.scope, PARAMS, NAME, "prod") == (Arm(good),)
+    assert await loop.tick(app.scope, NAME, waits=False) == [], "one search at a time"
+    going.set()
+    async with asyncio.timeout(20):
+        steps = await loop.tick(app.scope, NAME)
+    assert steps[0].action in ("experiment", "no gain")
+    await loop.close()
+
+
+async def test_a_loop_that_is_paused_or_closed_breaks_its_search_off(app: App) -> None:
+    loop = await begun(app)
+    await traffic(app, 0, 100)
+    ended: list[str] = []
+
+    async def endless(wanted: Wanted, /) -> Proposal:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(wanted.run_id)
+        raise AssertionError("it is broken off")
+
+    loop._propose = endless  # pyright: ignore[reportPrivateUsage] - a search that takes long
+    [step] = await loop.tick(app.scope, NAME, waits=False)
+    await asyncio.sleep(0)
+    await loop.turn(app.scope, NAME, "paused", actor="human:ada", reason="too dear")
+    await loop.tick(app.scope, NAME, waits=False)
+    assert ended == [step.run_id]
+    await loop.turn(app.scope, NAME, "on", actor="human:ada", reason="go on")
+    assert await loop.tick(app.scope, NAME, waits=False) == [], "the same run goes on"
+    await asyncio.sleep(0)
+    await loop.close()
+    assert ended == [step.run_id] * 2
+
+
+async def test_a_search_computes_in_a_thread_of_its_own(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+
+    async def found(app: App, wanted: Optimizing) -> Any:
+        threads.append(threading.current_thread().name)
+        raise Conflict("run 1 was begun with other data")
+
+    monkeypatch.setattr("kaizen.app.learn.loop.optimize", found)
+    loop = await begun(app)
+    await traffic(app, 0, 100)
+    steps = await loop.tick(app.scope, NAME)
+    assert threads == ["kaizen-proposal"]
+    assert [step.action for step in steps] == ["propose", "failed"], "another plan's run is nobody's: it has failed"
+
+
+async def test_a_proposal_in_other_hands_is_theirs_however_long_it_takes(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = await begun(app)
+    await traffic(app, 0, 100)
+    refusal: KaizenError = Conflict("another process works on it")
+
+    async def refused(wanted: Wanted, /) -> Proposal:
+        raise refusal
+
+    loop._propose = refused  # pyright: ignore[reportPrivateUsage]
+    inner = loop._keep  # pyright: ignore[reportPrivateUsage]
+
+    async def beside(scope: Scope, plan: Plan, step: Step) -> None:
+        await inner(scope, plan, step)
+        if step.action == "propose":
+            await inner(scope, plan, Step(action="limit", said="another process, at the same moment"))
+
+    loop._keep = beside  # pyright: ignore[reportPrivateUsage]
+    assert [step.action for step in await loop.tick(app.scope, NAME)] == ["propose", "limit"]
+    monkeypatch.setattr("kaizen.learn.loop.loop._GIVEN_UP_S", 0.0)
+    assert await loop.tick(app.scope, NAME) == []
+    refusal = Denied("somebody has to say yes")
+    assert [step.action for step in await loop.tick(app.scope, NAME)] == ["failed"], "what is not allowed runs out"
+
+
+async def approved(app: App) -> tuple[Loop, str]:
+    """A loop whose change a person said yes to; and the version."""
+    loop = await begun(app, asks="always")
+    await traffic(app, 0, 100)
+    steps = await loop.tick(app.scope, NAME)
+    await loop.answer(app.scope, NAME, yes=True, actor="human:ada")
+    return loop, steps[-1].version
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), StoreError("the disk is full"), Conflict("it has moved")])
+async def test_an_approved_change_is_tried_though_the_first_try_was_broken_off(
+    app: App, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    loop, _ = await approved(app)
+
+    async def broken(*given: Any, **more: Any) -> Any:
+        await release(app, CARELESS)  # the label moves at the same time
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.experiments, "start", broken)
+        if isinstance(error, Conflict):
+            await loop.tick(app.scope, NAME)
+        else:
+            with pytest.raises(type(error)):
+                await loop.tick(app.scope, NAME)
+    assert (await actions(loop, app))[-1] == "approved"
+    after = make_loop(app, {NAME: Triage})
+    assert [step.action for step in await after.tick(app.scope, NAME)] == ["experiment"]
+
+
+async def test_an_approved_change_that_can_not_be_tried_is_told_once(app: App) -> None:
+    loop, version = await approved(app)
+    await app.registry.label(app.scope, PARAMS, NAME, "prod", [Arm(version)], actor="human:ada", reason="at once")
+    steps = await loop.tick(app.scope, NAME)
+    assert [step.action for step in steps] == ["approved", "failed"]
+    assert "one version in two arms" in steps[-1].said
+    assert await loop.tick(app.scope, NAME) == []
+
+
+async def test_a_conflict_that_will_not_pass_is_told_once(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, _ = await approved(app)
+
+    async def refused(*given: Any, **more: Any) -> Any:
+        raise Conflict("they were made for different contracts")
+
+    monkeypatch.setattr(loop.experiments, "start", refused)
+    assert [step.action for step in await loop.tick(app.scope, NAME)] == ["approved", "failed"]
+    assert await loop.tick(app.scope, NAME) == []
+
+
+async def test_a_look_that_failed_loses_neither_releases_nor_scores(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = await begun(app, watch=Watch(alike=0, feedback=0))
+    await loop.tick(app.scope, NAME)
+    version = await release(app, CAREFUL)
+    await traffic(app, 0, 20)
+    inner, fails = app.ledger.store.record, [True]
+
+    async def flaky(*given: Any) -> Any:
+        if fails.pop():
+            raise StoreError("the disk is full")
+        fails.append(False)
+        return await inner(*given)
+
+    monkeypatch.setattr(app.ledger.store, "record", flaky)
+    with pytest.raises(StoreError):
+        await loop.tick(app.scope, NAME)
+    fails.append(False)
+    status = await loop.status(app.scope, NAME)
+    assert status.version == version
+    assert status.recent[0] == 20
+
+
+async def test_an_unmeasured_judge_decides_about_no_version(app: App, server: FaultServer) -> None:
+    judge = metric("judge:up/model-70b", Triage.spec)
+    wanted = Optimizing(program=Triage, train=tuple(ROWS[:10]), val=tuple(ROWS[10:20]), metric=judge, calls=100)
+    with pytest.raises(Denied, match="was never measured"):
+        await optimize(app, wanted)
+    assert server.count == 0
+
+
+async def test_a_loop_moves_the_parameters_that_it_may_and_nothing_else(app: App, server: FaultServer) -> None:
+    tunables = (Tunable("instructions", choices=(CAREFUL, CARELESS)), Tunable("temperature", 0, 1))
+    loop = await begun(app, optimizer="tuning", tunables=tunables)
+    await traffic(app, 0, 100)
+    steps = await loop.tick(app.scope, NAME)
+    assert [step.action for step in steps] == ["propose", "experiment"]
+    version = await app.registry.version(app.scope, PARAMS, NAME, steps[1].version)
+    params = params_of(version.artifact)
+    assert params.instructions == CAREFUL
+    assert not params.demos
+    assert params.temperature is None or 0 <= params.temperature <= 1
+
+
 async def test_a_control_that_turns_bad_ends_its_experiment_too(app: App) -> None:
     good = await release(app, CAREFUL)
     loop = await begun(app, watch=Watch(alike=0, feedback=0))
@@ -290,6 +532,22 @@ async def test_a_control_that_turns_bad_ends_its_experiment_too(app: App) -> Non
     assert step.action == "rollback"
     assert await app.registry.arms(app.scope, PARAMS, NAME, "prod") == (Arm(good),)
     assert (await loop.experiments.status(app.scope, NAME)).state == "stopped"  # pyright: ignore[reportOptionalMemberAccess]
+
+
+async def test_a_release_that_turns_bad_after_its_experiment_ended_is_taken_back(app: App) -> None:
+    good = await release(app, CAREFUL)
+    loop = await begun(app, watch=Watch(alike=0, feedback=0))
+    await traffic(app, 0, 150)
+    await loop.tick(app.scope, NAME)
+    bad = await release(app, CARELESS)
+    definition = Definition(program=NAME, arms=(Arm(bad, 0.5), Arm(BASE, 0.5)), metric="feedback", begun=0.0)
+    await loop.experiments.start(app.scope, definition, actor="human:ada")
+    await loop.experiments.stop(app.scope, NAME, actor="human:ada", reason="enough")
+    assert await app.registry.arms(app.scope, PARAMS, NAME, "prod") == (Arm(bad),), "its last move shows it again"
+    await traffic(app, 200, 240)
+    (step,) = await loop.tick(app.scope, NAME)
+    assert step.action == "rollback"
+    assert await app.registry.arms(app.scope, PARAMS, NAME, "prod") == (Arm(good),)
 
 
 async def test_parameters_are_tuned_within_their_bounds(app: App, server: FaultServer) -> None:
@@ -363,7 +621,10 @@ def test_what_is_large_about_a_change_is_said() -> None:
     assert "layers" in change(before, replace(before, options=Options(semantic=True)), "")
 
 
-async def test_a_gateway_looks_after_what_runs(app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("payloads", [True, False])
+async def test_a_gateway_looks_after_what_runs(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, payloads: bool
+) -> None:
     careful = await release(app, CAREFUL)
     loop = make_loop(app)
     arms = (Arm(BASE, 0.5), Arm(careful, 0.5))
@@ -373,7 +634,9 @@ async def test_a_gateway_looks_after_what_runs(app: App, tmp_path: Path, monkeyp
     await traffic(app, 0, 260)
     monkeypatch.setattr("kaizen.app.learn.loop.EVERY_S", 0.02)
     (tmp_path / "counts").mkdir()
-    gateway = make_gateway(gateway_settings(app.settings), Metrics(tmp_path / "counts", 0), local=True, loops=True)
+    # without contents there are no loops, and experiments are judged all the same
+    settings = gateway_settings(merge(app.settings, {"ledger": {"payloads": payloads}}))
+    gateway = make_gateway(settings, Metrics(tmp_path / "counts", 0), local=True, loops=True)
     ending = asyncio.Event()
     said: list[str] = []
 

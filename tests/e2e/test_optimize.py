@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import pytest
 
 from kaizen.app import App, build
 from kaizen.app.learn.optimize import optimize
-from kaizen.core.errors import ConfigError
+from kaizen.core.artifact import BASE, Arm, Artifact
+from kaizen.core.errors import ConfigError, NotFound, StoreError
 from kaizen.core.ids import new_id
 from kaizen.core.params import Params
 from kaizen.core.record import RecordQuery
@@ -27,6 +29,7 @@ from kaizen.learn.optimize.instructions import Instructions
 from kaizen.learn.optimize.reflective import Reflective
 from kaizen.serve.doors import Optimized, Optimizing
 from kaizen.settings import load_settings
+from kaizen.stores.allowances import FileAllowance
 from kaizen.testing.fault_server import Call, Fault, FaultServer, slow, status
 from tests.desk import Desk, by_body, front, rows
 
@@ -180,6 +183,89 @@ async def test_the_cheapest_model_is_chosen_by_its_price(make: Make) -> None:
     )
     assert ended.report.improved
     assert '"model":"mine/small"' in ended.report.params[Desk.spec.name].replace(" ", "")
+
+
+async def test_held_out_rows_that_were_tested_on_before_are_known_again(make: Make) -> None:
+    app = make()
+    test = rows(20, 1000)
+    reports = [(await optimize(app, wanted(test=test, seed=seed))).report for seed in range(3)]
+    assert [report.tested_before for report in reports] == [0, 1, 2]
+    assert "tested on 2 times before" in reports[2].reason
+    assert reports[2].test.low > 0  # which is asked of it from the second time on
+    assert (await optimize(app, wanted(test=rows(20, 2000)))).report.tested_before == 0
+
+
+async def test_a_run_that_is_over_undoes_no_rollback_when_it_is_asked_for_again(make: Make, server: Counting) -> None:
+    app = make()
+    what = wanted(release=True, run_id=new_id())
+    first = await optimize(app, what)
+    asked = server.count
+    again = await optimize(app, replace(what, resumed=True))
+    assert (again.released, again.versions, again.report) == (True, first.versions, first.report)
+    name, moves = Desk.spec.name, await app.registry.history(app.scope, "params", Desk.spec.name, "prod")
+    assert len(moves) == 1
+    await app.registry.rollback(app.scope, "params", name, "prod", actor="human:ada", reason="worse for us")
+    later = await optimize(app, replace(what, resumed=True))
+    assert (later.released, later.versions) == (False, first.versions)
+    assert await app.registry.arms(app.scope, "params", name, "prod") == (Arm(BASE),)
+    assert server.count == asked
+
+
+async def test_a_crash_before_the_label_moved_is_made_good_for_by_going_on(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make()
+    what = wanted(release=True, run_id=new_id())
+    before = await app.registry.put(app.scope, Artifact("params", Desk.spec.name, b"{}"), author="human:ada", reason="")
+    moved = [Arm(before.artifact.version)]
+    await app.registry.label(app.scope, "params", Desk.spec.name, "prod", moved, actor="human:ada", reason="first")
+
+    async def crash(*_: Any, **__: Any) -> None:
+        raise StoreError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(app.registry, "label", crash)
+        with pytest.raises(StoreError):
+            await optimize(app, what)
+    ended = await optimize(app, replace(what, resumed=True))
+    assert (ended.released, ended.versions) == (True, {Desk.spec.name: 2})
+    assert (await app.registry.version(app.scope, "params", Desk.spec.name, "prod")).number == 2
+
+
+async def test_whatever_fails_a_run_is_let_go_of_and_its_candidates_are_kept_when_it_goes_on(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make()
+    what = wanted(run_id=new_id())
+    put = app.registry.put
+
+    async def crash(scope: Any, artifact: Artifact, **how: Any) -> Any:
+        if artifact.kind == "candidate":
+            raise StoreError("the disk is full")
+        return await put(scope, artifact, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(app.registry, "put", crash)
+        with pytest.raises(StoreError):
+            await optimize(app, what)
+    assert not await app.registry.versions(app.scope, "candidate", Desk.spec.name)
+    ended = await optimize(app, replace(what, resumed=True))  # nobody else holds it
+    candidates = await app.registry.versions(app.scope, "candidate", Desk.spec.name)
+    assert len(candidates) == ended.report.candidates + 1
+
+
+async def test_a_run_that_is_not_known_leaves_no_database_open(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[FileAllowance] = []
+    kept = FileAllowance.known
+
+    async def known(allowance: FileAllowance) -> bool:
+        opened.append(allowance)
+        return await kept(allowance)
+
+    monkeypatch.setattr(FileAllowance, "known", known)
+    with pytest.raises(NotFound, match="no optimizer's run"):
+        await optimize(make(), wanted(resumed=True, run_id=new_id()))
+    assert [one._db for one in opened] == [None]
 
 
 async def cut_short(app: App, what: Optimizing, after: int, server: Counting) -> None:

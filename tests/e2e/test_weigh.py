@@ -91,3 +91,21 @@ async def test_each_way_changes_what_a_server_is_sent(tmp_path: Path) -> None:
     assert [len(body["messages"]) for body in bodies] == [10, 4, 10]
     assert shown[1] == 1
     assert [body.get("top_logprobs") for body in bodies] == [None, None, 20]
+
+
+async def test_nearest_examples_are_repaired_and_streamed_as_others_are(tmp_path: Path) -> None:
+    pytest.importorskip("wordllama")
+    replies = iter(['{"sentiment": "so so"}', '{"sentiment": "positive"}', '{"sentiment": "negative"}'])
+    with FaultServer(lambda _: next(replies)) as server:
+        app = wired(tmp_path, server.address)
+        try:
+            params = Params(demos=DEMOS, nearest=1)
+            assert await ask(app, params, "the actors are a delight to watch") == "positive"
+            assert server.count == 2
+            shown = [item async for item in app.stream(Mood.using(params), {"text": "a waste of an evening"})]
+            assert server.count == 3
+            assert len(shown) > 1
+            kept = [one async for one in app.ledger.records(app.scope, RecordQuery(kind="program"))]
+            assert [(one.status, one.model_calls) for one in kept] == [("ok", 2), ("ok", 1)]
+        finally:
+            await app.close()

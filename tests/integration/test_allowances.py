@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from kaizen.core.message import Message
 from kaizen.core.protocols import Need
 from kaizen.core.request import Decoding, Request, Usage
 from kaizen.core.scope import Scope
+from kaizen.stores import allowances
 from kaizen.stores.allowances import FileAllowance, Limits, Taken
 
 SCOPE = Scope()
@@ -181,3 +184,97 @@ async def test_a_place_that_can_t_be_written_is_an_error_of_ours(tmp_path: Path)
     (tmp_path / "allowances.db").write_text("no database at all, just some text that is long enough to be read")
     with pytest.raises(StoreError):
         await allowance(tmp_path, calls=1).open("plan")
+
+
+async def test_whoever_is_cancelled_while_opening_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, may = allowance(tmp_path, calls=3), threading.Event()
+    lock = own._lock  # pyright: ignore[reportPrivateUsage] - to be cancelled in the middle of it
+
+    def slowly() -> None:
+        lock()
+        may.wait(5)
+
+    monkeypatch.setattr(own, "_lock", slowly)
+    opening = asyncio.ensure_future(own.open("plan"))
+    await asyncio.sleep(0.05)
+    for _ in range(2):
+        opening.cancel()
+        await asyncio.sleep(0.05)
+    assert not opening.done()  # it is not let go of before it is held
+    may.set()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    async with allowance(tmp_path, calls=3) as other:
+        assert await other.open("plan") == Taken()
+
+
+async def test_a_run_that_nobody_works_on_for_ninety_days_is_forgotten(tmp_path: Path) -> None:
+    async def ran(run: str) -> None:
+        async with allowance(tmp_path, run, calls=3) as own:
+            await own.open("plan")
+            await own.take(REQUEST)
+
+    def runs() -> set[str]:
+        with sqlite3.connect(tmp_path / "allowances.db") as db:
+            return {run for (run,) in db.execute("SELECT run_id FROM allowances")}
+
+    def age(days: float) -> None:
+        with sqlite3.connect(tmp_path / "allowances.db") as db:
+            db.execute("UPDATE allowances SET begun = begun - ?", (days * 86_400,))
+
+    for run in ("old", "worked on", "held"):
+        await ran(run)
+    age(89)
+    await ran("worked on")
+    async with allowance(tmp_path, "held", calls=3) as held:
+        assert (await held.open("plan")).calls == 1
+        age(2)
+        with sqlite3.connect(tmp_path / "allowances.db") as db:
+            db.execute("UPDATE allowances SET begun = 0 WHERE run_id = 'held'")
+        await ran("new")
+        assert runs() == {"worked on", "held", "new"}
+        assert len(list((tmp_path / "allowances").iterdir())) == 3
+    await ran("new")
+    assert runs() == {"worked on", "new"}
+    assert len(list((tmp_path / "allowances").iterdir())) == 2
+
+
+async def test_a_lock_file_that_was_forgotten_meanwhile_is_no_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = allowance(tmp_path, calls=3)
+    flock, folder = allowances.fcntl.flock, tmp_path / "allowances"
+
+    def flocked(file: int, how: int) -> None:
+        monkeypatch.setattr(allowances.fcntl, "flock", flock)
+        for one in folder.iterdir():  # by another process, which had locked it before
+            one.unlink()
+        flock(file, how)
+
+    monkeypatch.setattr(allowances.fcntl, "flock", flocked)
+    async with own:
+        await own.open("plan")
+        with pytest.raises(Conflict):
+            await allowance(tmp_path, calls=3).open("plan")
+
+
+async def test_prices_are_not_looked_up_on_the_loop(tmp_path: Path) -> None:
+    threads: list[int] = []
+
+    def bound(request: Request) -> tuple[Request, Need]:
+        threads.append(threading.get_ident())
+        return request, Need(1, 100, 0.1)
+
+    def price(_: str, __: Usage) -> float:
+        threads.append(threading.get_ident())
+        return 0.05
+
+    limits = Limits(usd=1.0)
+    async with FileAllowance(tmp_path / "a.db", SCOPE, "r", limits, bound=bound, price=price) as own:
+        await own.open("plan")
+        await (await own.take(REQUEST)).settle(Usage(1, 1))
+        assert (await own.taken()).usd == pytest.approx(0.05)
+    assert len(threads) == 2
+    assert threading.get_ident() not in threads

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import sqlite3
@@ -20,8 +21,10 @@ from redis.asyncio import Redis
 from kaizen.core.errors import StoreError
 from kaizen.core.ids import new_id
 from kaizen.core.scope import LOCAL, Scope
+from kaizen.stores.cache.memory import MemoryCache
 from kaizen.stores.cache.redis import RedisCache
 from kaizen.stores.cache.sqlite import SqliteCache
+from kaizen.stores.cache.tiered import TieredCache
 
 MIB = 1024 * 1024
 
@@ -253,6 +256,32 @@ async def test_a_file_of_a_newer_version_or_none_at_all_is_an_error_that_names_i
         with pytest.raises(StoreError, match=str(wrong)):
             await cache.get(LOCAL, "a")
         await cache.close()
+
+
+async def test_many_that_can_not_be_written_are_one_error_and_one_warning_a_minute(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = SqliteCache(path, MIB)
+    tiers = TieredCache(MemoryCache(MIB), cache, sole=True)
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: reported.append(about))
+    await tiers.put(LOCAL, "first", b"1")
+    assert await tiers.invalidate(LOCAL) == 1
+    other = sqlite3.connect(path)
+    other.execute("DROP TABLE entries")
+    other.commit()
+    other.close()
+    caplog.set_level(logging.WARNING)
+    for _ in range(3):
+        for number in range(32):
+            await tiers.put(LOCAL, f"key-{number}", b"1")
+        await asyncio.sleep(0.15)
+    gc.collect()
+    await asyncio.sleep(0)
+    assert reported == []
+    assert [record.message for record in caplog.records].count(caplog.records[0].message) == len(caplog.records) == 1
+    assert "memory alone" in caplog.records[0].message
+    await tiers.close()
 
 
 async def test_a_tidying_that_fails_is_tried_again_later(cache: SqliteCache, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,7 +113,6 @@ class App:
             emit=emit,
             overrides=overrides,
             replay=await self.ledger.steps(self.scope, run_id) if run_id else None,
-            releases=await self.releases.ready(self.scope),
         )
         return await self._runner.start(run, program, inputs)
 
@@ -163,7 +162,6 @@ class App:
             run_id=new_id(),
             principal=identity.principal,
             deadline=deadline,
-            releases=await self.releases.ready(identity.scope),
         )
         return await self._runner.start(run, program, inputs)
 

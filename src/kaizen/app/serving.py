@@ -124,7 +124,7 @@ def make_gateway(
     gateway.beside.append(learning.jobs.watch)
     _add_page(gateway, app, backend, govern.policy)
     add_passing(gateway, app, backend, govern.policy)
-    if loops and settings.ledger.payloads:
+    if loops:
         gateway.beside.append(partial(watch_all, app, learning.programs, partial(_tenants, govern)))
     return gateway
 

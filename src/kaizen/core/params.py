@@ -54,6 +54,7 @@ class Params:
         instructions: replaces the contract's docstring.
         demos: worked examples, in the order shown.
         nearest: show only so many of the demos, those nearest to the inputs, the nearest last.
+        shown: show only the first so many of the demos; the others have their say by nearness, see ``Weights``.
         model: ref of the model, ``provider/model``.
         temperature, top_p, max_tokens, seed, stop: decoding, see ``Decoding``.
         output_mode: "schema" has the provider enforce the contract's JSON schema, "json" shows the schema
@@ -71,6 +72,7 @@ class Params:
     instructions: str | None = None
     demos: tuple[Demo, ...] = ()
     nearest: int | None = None
+    shown: int | None = None
     model: str | None = None
     temperature: float | None = None
     top_p: float | None = None
@@ -93,6 +95,11 @@ class Params:
         return replace(
             other, **{f.name: value for f in fields(self) if (value := getattr(self, f.name)) not in (None, ())}
         )
+
+    @property
+    def pool(self) -> tuple[Demo, ...]:
+        """The demos that are shown whatever the inputs are; with ``nearest``, those that are chosen from."""
+        return self.demos if self.nearest is not None or self.shown is None else self.demos[: self.shown]
 
     @property
     def decoding(self) -> Decoding:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias, assert_never
 
-from kaizen.core.errors import ProviderError
+from kaizen.core.errors import BudgetExceeded, KaizenError
 from kaizen.core.protocols import Provider
 from kaizen.core.request import Chunk, Reply, Request, Spare, Stage, TokenLogprob, Usage
 from kaizen.inference.prices import PriceTable
@@ -113,8 +113,9 @@ class Outcome:
 class Cascade:
     """A Provider that asks its models in order until one is sure enough; the last one's answer always counts.
 
-    An answer without log-probabilities shows no confidence, and a failure is none: both go on to the next. A stream
-    is given when its answer is whole, for until then nobody knows whether it counts.
+    An answer without log-probabilities shows no confidence, and a failure is none, nor is a parameter that a model has
+    no place for: all go on to the next. Only a spent budget ends it, as it would for the next. A stream is given when
+    its answer is whole, for until then nobody knows whether it counts.
 
     Args:
         inner: whom to ask.
@@ -141,7 +142,8 @@ class Cascade:
         """The answer, and what it alone used.
 
         Raises:
-            ProviderError: the last model's; ``detail["billed"]`` is set where one before it answered.
+            KaizenError: the last model's; ``detail["billed"]`` is set where one before it answered.
+            BudgetExceeded: any model's, the same.
         """
         begun, waited = time.perf_counter(), 0.0
         tried: list[dict[str, Any]] = []
@@ -154,8 +156,8 @@ class Cascade:
             asked = time.perf_counter()
             try:
                 reply = await self._inner.complete(replace(request, model=model, top_logprobs=logprobs))
-            except ProviderError as error:
-                if last:
+            except KaizenError as error:
+                if last or isinstance(error, BudgetExceeded):
                     if replies:
                         error.detail = {**error.detail, "billed": True}
                     raise

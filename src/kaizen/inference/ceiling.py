@@ -66,7 +66,7 @@ class Ceiling:
             if facts is not None:
                 facts[self] = bounded
                 if bounded[0] is not request:
-                    remember(bounded[0])
+                    remember(bounded[0], made_of=request)
         request, tokens_in, out = bounded
         wish = request.options.hedge
         calls = 2 if (self._hedged if wish is None else wish) else 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from kaizen.core.errors import ProviderError, Timeout
+from kaizen.core.errors import KaizenError, Timeout
 from kaizen.core.protocols import Provider
 from kaizen.core.request import Allowance, Chunk, Reply, Request, Usage
 from kaizen.inference.streams import closing
@@ -15,8 +15,8 @@ _NOTHING = Usage()
 async def drawn(allowance: Allowance, inner: Provider, request: Request) -> Reply:
     """The answer of ``inner``, its request counted first, its tokens when they are known.
 
-    A provider that refused used nothing. Where nobody can tell, since the call timed out or was cancelled, what was
-    taken stays taken.
+    A provider that refused used nothing, nor did an adapter that had no place for the request and sent none. Where
+    nobody can tell, since the call timed out or was cancelled, what was taken stays taken.
 
     Raises:
         BudgetExceeded: the allowance has nothing left; nothing was sent.
@@ -24,7 +24,7 @@ async def drawn(allowance: Allowance, inner: Provider, request: Request) -> Repl
     claim = await allowance.take(request)
     try:
         reply = await inner.complete(claim.request)
-    except ProviderError as error:
+    except KaizenError as error:
         if not isinstance(error, Timeout):
             await claim.settle(_NOTHING)
         raise
@@ -43,7 +43,7 @@ async def drawn_stream(allowance: Allowance, inner: Provider, request: Request) 
                 if chunk.reply is not None:
                     await claim.settle(chunk.reply.usage)
                 yield chunk
-    except ProviderError as error:
+    except KaizenError as error:
         if not begun and not isinstance(error, Timeout):
             await claim.settle(_NOTHING)
         raise

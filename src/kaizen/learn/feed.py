@@ -48,6 +48,7 @@ class Feed:
         program: the program's name.
         metric: name of the scores; None for all.
         since: Unix seconds; earlier ones are left out.
+        until: Unix seconds; what began or was said from then on is left out.
         calls: whether calls are read, too, or only scores.
         clock: Unix seconds.
     """
@@ -60,24 +61,25 @@ class Feed:
         metric: str | None,
         since: float,
         *,
+        until: float | None = None,
         calls: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger, self._scope, self._program, self._metric = ledger, scope, program, metric
         self._since, self._read_to, self._calls, self._clock = since, since, calls, clock
+        self._until = until
         self._seen: set[str] = set()
         self._known: dict[str, Record | None] = {}
         self._live: dict[str, bool] = {}
 
     async def news(self) -> Sequence[News]:
-        """What has come since the last call of this, by time."""
+        """What has come since the last call of this that did not fail, by time."""
         now = self._clock()
         floor = id_at(max(self._since, self._read_to - _OVERLAP_S))
         # scores first: the call that a score is about was kept before it, so it is found by what is read after
-        scores = await self._new(RecordQuery(kind="score", ref=self._metric, after=floor))
-        calls = await self._new(RecordQuery(kind="program", ref=self._program, after=floor)) if self._calls else []
-        self._read_to = now
-        self._seen = {one for one in self._seen if one > floor}
+        scores = await self._new(RecordQuery(kind="score", ref=self._metric, after=floor, until=self._until))
+        programs = RecordQuery(kind="program", ref=self._program, after=floor, until=self._until)
+        calls = await self._new(programs) if self._calls else []
         found: list[News] = []
         for call in calls:
             self._remember(call)
@@ -87,12 +89,13 @@ class Feed:
             about = await self._about(score)
             if about is not None and await self._is_live(about):
                 found.append(News(score.started_at, about, score))
+        # only now that all of it was read: what a store failed at is looked for again
+        self._read_to = now
+        self._seen = {one for one in self._seen if one > floor} | {one.id for one in (*scores, *calls)}
         return sorted(found, key=lambda one: (one.at, one.score is not None, (one.score or one.call).id))
 
     async def _new(self, query: RecordQuery) -> list[Record]:
-        found = [one async for one in self._ledger.records(self._scope, query) if one.id not in self._seen]
-        self._seen |= {one.id for one in found}
-        return found
+        return [one async for one in self._ledger.records(self._scope, query) if one.id not in self._seen]
 
     async def _about(self, score: Record) -> Record | None:
         """The call of the program that a score is about; None for one about something else."""

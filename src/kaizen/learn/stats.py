@@ -74,7 +74,8 @@ def paired(a: Sequence[float], b: Sequence[float], seed: int = 0) -> Interval:
     """The bootstrap interval of the mean of ``b - a``, row by row; the same rows in the same order.
 
     Where no row differs at all, rows that differ may still be rare: the interval then is as wide as for one row in each
-    direction that was not seen.
+    direction that was not seen. Where all differ by the same, that says nothing of their spread: differences from -1
+    to 1 then get Wilson's interval, stretched to where they lie, which holds for the widest spread they can have.
 
     Raises:
         ValueError: for samples of different sizes, or none.
@@ -85,8 +86,9 @@ def paired(a: Sequence[float], b: Sequence[float], seed: int = 0) -> Interval:
     if differences and not any(differences):
         unseen = wilson(0, len(differences))[1]
         return Interval(-unseen, unseen)
-    if differences and min(differences) == max(differences):
-        return Interval(differences[0], differences[0])
+    if differences and min(differences) == max(differences) and abs(differences[0]) <= 1.0:
+        low, high = _wilson_mean((differences[0] + 1) / 2, len(differences))
+        return Interval(2 * low - 1, 2 * high - 1)
     return bootstrap(differences, seed)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
 from typing import Any, Final, Literal, TypeAlias
 
 from kaizen.core.answer import Answer
@@ -21,8 +20,7 @@ from kaizen.learn.optimize.board import Board, Event, Search, Standing, frozen
 from kaizen.learn.optimize.task import Candidate, Outcome, Task
 from kaizen.learn.optimize.trial import outcomes_adapter, score_rows, study_spec
 from kaizen.learn.ranking import Past, Ranking
-from kaizen.learn.stats import paired
-from kaizen.learn.verdict import Figures, Report, likely, report_json
+from kaizen.learn.verdict import Figures, Report, costs, figures_of, likely, report_json
 from kaizen.registry.params import save, stated
 
 Goal: TypeAlias = Literal["quality", "cost"]
@@ -38,6 +36,8 @@ SURE: Final = 0.05
 
 _HOLDS: Final = 0.1
 _FEW_ROWS: Final = 100
+# A gain on few rows is worth less than the same on many.
+_DOUBTED: Final = 20
 _FINALISTS: Final = 2
 _FINAL_SHARE: Final = 0.3
 _CHUNK: Final = 20
@@ -56,6 +56,7 @@ class Plan:
         run_id: the run.
         strong: whether a model can follow long instructions and reflect, by its ref.
         past: reads the candidates of past runs, to learn from which change is worth trying.
+        openings: counts the runs that were tested on the same held-out rows before.
     """
 
     task: Task
@@ -67,10 +68,15 @@ class Plan:
     run_id: str = ""
     strong: Callable[[str], bool] | None = None
     past: Callable[[], Awaitable[Sequence[Past]]] | None = None
+    openings: Callable[[], Awaitable[int]] | None = None
 
     @property
     def version(self) -> str:
-        """Digest of all that decides what the run does: a run is resumed with the plan it began with."""
+        """Digest of what is known beforehand of what decides what the run does: it is resumed with the same plan.
+
+        With which params and on which model the programs run without the search is only known once they have run: the
+        board holds a resumed run to those.
+        """
         task = self.task
         said = {
             "program": [task.name, task.program.spec.contract, task.program.spec.doc],
@@ -84,6 +90,7 @@ class Plan:
             "teacher": task.teacher,
             "models": list(task.models),
             "start": {name: stated(params) for name, params in task.start.items()},
+            "cached": task.cached,
         }
         return digest(canonical(said))
 
@@ -95,6 +102,7 @@ class Study:
         plan: what to do.
         told: hears of each step of the search.
         narrow: holds the durable count of requests to so many, from then on.
+        keep: keeps the candidates, however the run ends: before that is on record, so that none is lost in between.
 
     Attributes:
         board: the candidates; None before it runs, and in a run that was over already.
@@ -106,15 +114,25 @@ class Study:
         *,
         told: Callable[[Event], None] | None = None,
         narrow: Callable[[int], None] | None = None,
+        keep: Callable[[Board], Awaitable[None]] | None = None,
     ) -> None:
-        self.spec = study_spec
+        self.spec, self._keep = study_spec, keep
         self.plan, self._told, self._narrow = plan, told, narrow or _free
         self.board: Board | None = None
         self._stopped = ""
+        self._tested_before = 0
         self._more: list[Row] = []
 
     async def __call__(self, ctx: Context, /, **inputs: Any) -> Answer:
         """Do it; the answer holds the report."""
+        try:
+            report = await self._report(ctx)
+        finally:
+            if self.board is not None and self._keep is not None:
+                await self._keep(self.board)
+        return Answer.of({"report": report_json(report)}, inputs=inputs)
+
+    async def _report(self, ctx: Context) -> Report:
         plan, task, shares = self.plan, self.plan.task, self.plan.shares
         if plan.test is not None:
             plan.test.refuse((*task.train, *task.val))
@@ -136,12 +154,15 @@ class Study:
         except BudgetExceeded as error:
             self._stopped = self._stopped or error.message
             winner, reason, chance = self._verdict(board, board.best)
-        chosen_on = None if winner is None else self._figures(board.base, winner)
+        chosen_on = self._chosen_on(board, winner)
         self._narrow(shares.total)
         test = await self._test(places[3], board, winner)
         if winner is not None and test is not None and (refused := self._refused(test, board, chance)):
             winner, reason = None, refused
-        report = Report(
+        if self._tested_before:
+            times = "once" if self._tested_before == 1 else f"{self._tested_before} times"
+            reason = f"{reason}; these held-out rows were tested on {times} before"
+        return Report(
             program=task.name,
             optimizer=plan.search.name,
             metric=name_of(task.metric),
@@ -158,8 +179,8 @@ class Study:
             used=board.used,
             stopped=self._stopped,
             front=[_shown(one) for one in board.front()],
+            tested_before=self._tested_before,
         )
-        return Answer.of({"report": report_json(report)}, inputs=inputs)
 
     # -- searching ----------------------------------------------------------------------------------
 
@@ -225,14 +246,16 @@ class Study:
     def _finalists(self, board: Board) -> list[Candidate]:
         if board.chosen is not None:
             return [board.chosen]
-        base = board.standing(board.base)
-        better = [
-            one
-            for one in board.finished()
-            if one.candidate.id != board.base.id and base is not None and one.score > base.score + 1e-9
-        ]
-        better.sort(key=lambda one: (-round(one.score, 9), one.cost, one.candidate.size))
+        gains = {one.candidate.id: self._gain(board, one.candidate) for one in board.finished()}
+        better = [one for one in board.finished() if gains[one.candidate.id] > 1e-9]
+        better.sort(key=lambda one: (-round(gains[one.candidate.id], 9), one.cost, one.candidate.size))
         return [one.candidate for one in better[:_FINALISTS]]
+
+    def _gain(self, board: Board, candidate: Candidate) -> float:
+        """What it has gained over the base on the rows they share, as if some more had shown nothing either way."""
+        rows = self._shared_rows(board, [board.base, candidate])
+        before, after = board.known(board.base, rows), board.known(candidate, rows)
+        return sum(after[row.key].score - before[row.key].score for row in rows) / (len(rows) + _DOUBTED)
 
     def _shared_rows(self, board: Board, candidates: Sequence[Candidate]) -> list[Row]:
         rows = {row.key: row for row in (*self.plan.task.val, *self.plan.task.train)}
@@ -263,7 +286,7 @@ class Study:
 
     def _cheaper(self, best: Candidate, figures: Figures) -> tuple[Candidate | None, str, float | None]:
         """A candidate that was chosen for its cost: it has to hold the quality."""
-        before, after = _cost(figures)
+        before, after = costs(figures)
         if figures.gain < -0.01 - 1e-9 or figures.low < -_HOLDS:
             return None, f"cheaper, but the score may fall by up to {-figures.low:.3f}", None
         if after >= before:
@@ -272,20 +295,30 @@ class Study:
         return best, f"costs {saved:.0%} less, the score changes by {figures.gain:+.3f}", None
 
     def _refused(self, test: Figures, board: Board, chance: float | None) -> str:
-        """Why the test speaks against the winner; nothing where it does not."""
+        """Why the test speaks against the winner; nothing where it does not.
+
+        Rows that were tested on before have said something to whoever begins another run: they have to be surer then.
+        """
+        again = self._tested_before > 0
         if board.chosen is not None:
-            before, after = _cost(test)
-            if test.gain < -_HOLDS or after >= before:
+            before, after = costs(test)
+            if (test.low if again else test.gain) < -_HOLDS or after >= before:
                 return f"on held-out rows the score changed by {test.gain:+.3f}: the quality does not hold"
             return ""
         if test.gain <= 0:
             return f"what looked better was not on held-out rows ({test.gain:+.3f})"
-        if chance is not None and chance > SURE and test.low <= 0:
+        if chance is not None and (again or chance > SURE) and test.low <= 0:
             return (
                 f"what looked better (p = {chance:.3f}) gained {test.gain:+.3f} on held-out rows "
                 f"({test.low:+.3f} .. {test.high:+.3f}), which may be luck too"
             )
         return ""
+
+    def _chosen_on(self, board: Board, winner: Candidate | None) -> Figures | None:
+        """The winner's figures on the rows it was chosen by; without one, the base's, twice."""
+        if winner is None and all(one.candidate.id != board.base.id for one in board.finished()):
+            return None
+        return self._figures(board.base, winner or board.base)
 
     def _figures(self, before: Candidate, after: Candidate) -> Figures:
         board = self.board
@@ -297,16 +330,22 @@ class Study:
     # -- testing ------------------------------------------------------------------------------------
 
     async def _test(self, ctx: Context, board: Board, winner: Candidate | None) -> Figures | None:
-        """Both on held-out rows, as many as the budget is enough for; touched here and nowhere else."""
+        """Both on held-out rows, as many as the budget is enough for; touched here and nowhere else.
+
+        Without a winner there is nothing to test, and they stay shut for one that comes later.
+        """
         plan = self.plan
-        if plan.test is None:
+        if plan.test is None or winner is None:
             return None
+        both = [board.base, winner]
+        left = plan.shares.total - plan.shares.reserve - board.used
+        count = int(left / sum(self._each(board, one) for one in both))
+        if count < 1:
+            return None
+        self._tested_before = await self._openings(ctx)
         rows = await plan.test.open(ctx, f"optimizer run {plan.run_id}")
         drawn = random.Random(plan.task.seed).sample(range(len(rows)), len(rows))  # noqa: S311 - an order of rows
-        both = [board.base] if winner is None else [board.base, winner]
-        each = sum(self._each(board, one) for one in both)
-        left = plan.shares.total - plan.shares.reserve - board.used
-        chosen = [rows[at] for at in sorted(drawn[: max(0, int(left / each))])]
+        chosen = [rows[at] for at in sorted(drawn[:count])]
         done: dict[str, list[Outcome]] = {one.id: [] for one in both}
         places = [[ctx.fork() for _ in both] for _ in range(0, len(chosen), _CHUNK)]
         try:
@@ -316,9 +355,20 @@ class Study:
                     done[one.id] += await self._scored(branch, one, some)
         except BudgetExceeded as error:
             self._stopped = self._stopped or error.message
-        before, after = done[board.base.id], done[both[-1].id]
+        before, after = done[board.base.id], done[winner.id]
         whole = min(len(before), len(after))
         return figures_of(before[:whole], after[:whole]) if whole else None
+
+    async def _openings(self, ctx: Context) -> int:
+        """How often the rows were tested on before, as it was when this run came to it."""
+        openings = self.plan.openings
+        if openings is None:
+            return 0
+
+        async def work(_: Context) -> Mapping[str, Any]:
+            return {"count": await openings()}
+
+        return int((await frozen(ctx, "openings", work))["count"])
 
     async def _scored(self, ctx: Context, candidate: Candidate, rows: Sequence[Row]) -> list[Outcome]:
         async def work(inner: Context) -> Mapping[str, Any]:
@@ -330,34 +380,6 @@ class Study:
     def _each(self, board: Board, candidate: Candidate) -> float:
         standing = board.standing(candidate)
         return max(1.0, board.each if standing is None else standing.calls)
-
-
-def figures_of(before: Sequence[Outcome], after: Sequence[Outcome]) -> Figures:
-    """Figures of the same rows before and after."""
-    old, new = [one.score for one in before], [one.score for one in after]
-    low, high = paired(old, new)
-    return Figures(
-        rows=len(old),
-        before=fmean(old),
-        after=fmean(new),
-        low=low,
-        high=high,
-        usd_before=_usd(before),
-        usd_after=_usd(after),
-        tokens_before=fmean(one.tokens for one in before),
-        tokens_after=fmean(one.tokens for one in after),
-    )
-
-
-def _usd(outcomes: Sequence[Outcome]) -> float | None:
-    costs = [one.cost_usd for one in outcomes]
-    return None if None in costs else fmean(cost or 0.0 for cost in costs)
-
-
-def _cost(figures: Figures) -> tuple[float, float]:
-    if figures.usd_before is None or figures.usd_after is None:
-        return figures.tokens_before, figures.tokens_after
-    return figures.usd_before, figures.usd_after
 
 
 def _shown(standing: Standing) -> Mapping[str, Any]:

@@ -6,11 +6,14 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any, Final
 
 from pydantic_core import from_json
 
 from kaizen.learn.data.rows import canonical
+from kaizen.learn.optimize.task import Outcome
+from kaizen.learn.stats import paired
 
 _FLIPS: Final = 2000
 _EPSILON: Final = 1e-12
@@ -86,6 +89,35 @@ class Figures:
         return self.after - self.before
 
 
+def figures_of(before: Sequence[Outcome], after: Sequence[Outcome]) -> Figures:
+    """Figures of the same rows before and after."""
+    old, new = [one.score for one in before], [one.score for one in after]
+    low, high = paired(old, new)
+    return Figures(
+        rows=len(old),
+        before=fmean(old),
+        after=fmean(new),
+        low=low,
+        high=high,
+        usd_before=_usd(before),
+        usd_after=_usd(after),
+        tokens_before=fmean(one.tokens for one in before),
+        tokens_after=fmean(one.tokens for one in after),
+    )
+
+
+def _usd(outcomes: Sequence[Outcome]) -> float | None:
+    costs = [one.cost_usd for one in outcomes]
+    return None if None in costs else fmean(cost or 0.0 for cost in costs)
+
+
+def costs(figures: Figures) -> tuple[float, float]:
+    """What a row cost before and after: dollars, or tokens where those are not known."""
+    if figures.usd_before is None or figures.usd_after is None:
+        return figures.tokens_before, figures.tokens_after
+    return figures.usd_before, figures.usd_after
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """What a run found.
@@ -97,9 +129,11 @@ class Report:
         how: how the winner came about.
         params: its params by program name, canonical JSON; empty where nothing was gained.
         chance: the p-value of the choice, all tries together; None where none was made.
-        chosen_on: figures on the rows it was chosen by, which flatter it.
-        test: figures on held-out rows; None where there were none, or no budget was left for them.
+        chosen_on: figures on the rows it was chosen by, which flatter it; without a winner the program's as it is, as
+            before and as after.
+        test: figures on held-out rows; None where there were none, nothing to test, or no budget left for them.
         test_rows: how many held-out rows there are.
+        tested_before: how many other runs were tested on the same ones before; 0 where this one was not.
         candidates: how many were tried.
         used: model calls planned with, cached ones included.
         stopped: what ended the search early, such as the budget.
@@ -122,6 +156,7 @@ class Report:
     used: int = 0
     stopped: str = ""
     front: Sequence[Mapping[str, Any]] = ()
+    tested_before: int = 0
 
 
 def report_json(report: Report) -> dict[str, Any]:

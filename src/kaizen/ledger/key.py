@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +21,7 @@ def load_key(home: Path) -> bytes:
     linked to the real one, which succeeds for one of them only and never shows a half-written file.
     Without the key, what is kept can still be read; new contents get other addresses than before.
     So it is not forced to the disk, no more than the records are: an empty file is one that the power
-    left when it went, and gives way to a new key.
+    left when it went, and gives way to a new key, again the same for all.
 
     Raises:
         StoreError: it can't be read or made, or has another length.
@@ -48,13 +48,23 @@ def _make(path: Path) -> None:
             os.write(file, secrets.token_bytes(KEY_BYTES))
         finally:
             os.close(file)
-        with suppress(FileNotFoundError):
-            if path.stat().st_size == 0:
-                path.unlink()
-        with suppress(FileExistsError):  # another process was first; its key is the key
+        try:
             path.hardlink_to(draft)
+        except FileExistsError:  # another process was first, and its key is the key; or the file is empty
+            _fill(path, draft)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _fill(path: Path, draft: Path) -> None:
+    """Put the draft in the place of an empty file, one process at a time: who looks next finds it full."""
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if path.stat().st_size == 0:
+            draft.replace(path)
+    finally:
+        os.close(folder)
 
 
 def _error(message: str) -> StoreError:

@@ -94,9 +94,11 @@ class Ledger:
             Conflict: a record is of another scope, or its id is taken.
             StoreError: the store can't be written.
         """
-        contents = self._shared.unwritten(payloads) if self._payloads else ()
+        shared = self._shared
+        since = shared.forgotten
+        contents = shared.unwritten(payloads) if self._payloads else ()
         await self._store.append(scope, records, contents)
-        self._shared.written(contents)
+        shared.written(contents, since)
         if self._exporter is not None:
             self._exporter.take(records)
         if self._log:
@@ -128,9 +130,16 @@ class Ledger:
         return data if data is None or shared is None else joined(shared, data)
 
     async def erase(self, scope: Scope, digests: Sequence[str] | None = None) -> int:
-        """Delete contents (all of the scope's for None); how many there were. Records stay."""
+        """Delete contents (all of the scope's for None); how many there were. Records stay.
+
+        Another process that wrote a shared part within the last minute does not know, and writes it again only when
+        that minute is over: the calls that it keeps till then have lost the part, see ``SharedParts``.
+        """
         self._shared.forget()
-        return await self._store.erase(scope, digests)
+        try:
+            return await self._store.erase(scope, digests)
+        finally:
+            self._shared.forget()  # what was written meanwhile may be erased, too
 
     async def tree(self, scope: Scope, run_id: str) -> tuple[Node, ...]:
         """A run's records as trees by parent; scores are left out.

@@ -42,9 +42,13 @@ class SharedParts:
 
     A part is written again once a minute, since another process may have erased it meanwhile: then the calls of at
     most that minute have lost it.
+
+    Attributes:
+        forgotten: how often ``forget`` was called.
     """
 
     def __init__(self) -> None:
+        self.forgotten = 0
         # by identity of the messages and what goes with them, which programs make once; to hold them keeps ids unique
         self._known: dict[tuple[object, ...], tuple[_Part, tuple[object, ...]]] = {}
         self._parts: dict[int, _Part] = {}
@@ -88,10 +92,15 @@ class SharedParts:
         now = time.monotonic()
         return [one for one in payloads if (part := parts.get(id(one))) is None or part.kept_until <= now]
 
-    def written(self, payloads: Sequence[Payload]) -> None:
-        """These are stored now."""
+    def written(self, payloads: Sequence[Payload], since: int) -> None:
+        """These are stored now, unless something was forgotten since their writing began.
+
+        Args:
+            payloads: what was written.
+            since: what ``forgotten`` was before.
+        """
         parts = self._parts
-        if not parts:
+        if not parts or since != self.forgotten:
             return
         for one in payloads:
             if (part := parts.get(id(one))) is not None:
@@ -99,6 +108,7 @@ class SharedParts:
 
     def forget(self) -> None:
         """Nothing is sure to be stored any more."""
+        self.forgotten += 1
         for part in self._parts.values():
             part.kept_until = 0.0
 

@@ -20,7 +20,7 @@ from kaizen.programs.function import tool
 from kaizen.programs.predict import asked, feed, invalid, shown_back, unfiltered
 from kaizen.programs.prompt.nearest import Likeness
 from kaizen.programs.prompt.parse import Misfit, parse_reply
-from kaizen.programs.prompt.render import Plan, Plans, identifier, plan, render
+from kaizen.programs.prompt.render import Plan, Plans, identifier, render, showing
 from kaizen.programs.runnable import Runnable
 from kaizen.programs.together import together
 
@@ -62,11 +62,9 @@ class React(Runnable[..., A]):
             rule = f"{spec.name} converses with its tools: layout = 'plain' and scored values are not for it"
             raise Unsupported(rule, rules=rule)
         given = inputs | fed
-        if params.nearest is None:
-            stable = self._plan(params)
-        else:
-            demos = await self._likeness.nearest(ctx, params.demos, given, params.nearest)
-            stable = plan(spec, replace(params, demos=demos))
+        stable = self._plan(params)
+        if params.nearest is not None:
+            stable = showing(stable, await self._likeness.nearest(ctx, params.demos, given, params.nearest))
         messages = render(stable, given)
         for _ in range(self._max_steps):
             reply = unfiltered(await asked(ctx, spec, self._request(ctx, params, stable, messages), stable.mode))

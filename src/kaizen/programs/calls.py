@@ -125,7 +125,7 @@ class ModelCall:
             usage = reply.usage
             asked = reply.tier == "model"
             used = Need(1, usage.tokens_in + usage.tokens_out if asked else 0, reply.cost_usd)
-        elif self.begun or maybe_billed(error):
+        elif maybe_billed(error, begun=self.begun):
             used = self.need
         else:
             used = Need(1)
@@ -184,14 +184,21 @@ def _task(reply: Reply) -> str | None:
     return None
 
 
-def maybe_billed(error: BaseException | None) -> bool:
+def maybe_billed(error: BaseException | None, *, begun: bool = False) -> bool:
     """Whether a provider may have worked, and billed, for a call that ended with this.
 
-    A layer that asked more than once says so in ``detail["billed"]``: one answer was had, and another was not.
+    A layer that asked more than once says so in ``detail["billed"]``: one answer was had, and another was not. Where
+    ``detail["attempts"]`` is 0 nobody was asked for this call: it waited for another's, which owes it all.
+
+    Args:
+        error: what the call ended with.
+        begun: whether a piece of its answer came.
     """
     if isinstance(error, KaizenError) and error.detail.get("billed"):
         return True
-    return isinstance(error, Timeout | asyncio.CancelledError | GeneratorExit)
+    if isinstance(error, ProviderError) and error.detail.get("attempts") == 0:
+        return False
+    return begun or isinstance(error, Timeout | asyncio.CancelledError | GeneratorExit)
 
 
 def attempts_of(error: BaseException | None) -> int:

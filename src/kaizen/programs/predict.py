@@ -16,9 +16,10 @@ from kaizen.core.params import NOTHING, OutputMode, Params
 from kaizen.core.request import Reply, Request
 from kaizen.core.spec import Spec
 from kaizen.inference.streams import closing
-from kaizen.programs.prompt.parse import Misfit, parse_reply, validated
+from kaizen.programs.prompt.nearest import Likeness
+from kaizen.programs.prompt.parse import Misfit, parse_reply
 from kaizen.programs.prompt.partial import partial_outputs
-from kaizen.programs.prompt.render import Plans, render
+from kaizen.programs.prompt.render import Plans, render, showing
 from kaizen.programs.weigh import Weigher, weighs
 
 # Partial outputs are read from all that is written so far. From this length on not after every chunk, but after each
@@ -37,7 +38,7 @@ class Predict:
 
     def __init__(self, spec: Spec, own: Params = NOTHING) -> None:
         self.spec, self.own = spec, own
-        self._plan = Plans(spec)
+        self._plan, self._likeness = Plans(spec), Likeness(spec)
         self._weigher: Weigher | None = None
 
     async def __call__(self, ctx: Context, /, **inputs: Any) -> Answer:
@@ -45,6 +46,7 @@ class Predict:
 
         Raises:
             OutputInvalid: if no reply fits.
+            ConfigError: ``params.nearest`` where nothing can tell which demos are.
             ProviderError: if the model could not be asked.
         """
         spec = self.spec
@@ -56,6 +58,8 @@ class Predict:
         if weighs(params):
             return await self._weighed(ctx, params, given, inputs, fed)
         stable = self._plan(params)
+        if params.nearest is not None:
+            stable = showing(stable, await self._likeness.nearest(ctx, params.demos, given, params.nearest))
         request = ctx.request(
             params.model or "",
             render(stable, given),
@@ -85,8 +89,7 @@ class Predict:
         if self._weigher is None:
             self._weigher = Weigher(spec)
         try:
-            values, _ = await self._weigher(ctx, params, given)
-            outputs = validated(spec, values)
+            outputs = await self._weigher(ctx, params, given)
         except Misfit as misfit:
             raise OutputInvalid(
                 f"{spec.name}: the answer of {params.model} does not fit the contract",

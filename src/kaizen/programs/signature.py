@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from kaizen.core.answer import Answer
 from kaizen.core.context import Context, Partial
-from kaizen.core.errors import DefinitionError, OutputInvalid
+from kaizen.core.errors import DefinitionError, OutputInvalid, Unsupported
 from kaizen.core.message import Message
 from kaizen.core.params import NOTHING, OutputMode, Params
 from kaizen.core.slot import current_app
@@ -181,7 +181,11 @@ class Compiled(Generic[A]):
 
         Raises:
             InvalidInput: if they don't fit.
+            Unsupported: what is sent is not known before a call: with ``nearest``, or in the plain layout.
         """
+        if self.params.layout == "plain" or (self.params.nearest is not None and self.params.demos):
+            rule = f"{self._spec.name}: nearest examples and layout = 'plain' are not rendered before a call"
+            raise Unsupported(rule, rules=rule)
         return render(self._plan, self._spec.validate_inputs(inputs))
 
     def parse(self, text: str) -> A:

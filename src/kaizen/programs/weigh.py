@@ -1,4 +1,4 @@
-"""Other ways to answer than to write it in a conversation: a text gone on with, nearest demos, values weighed.
+"""Other ways to answer than to write it in a conversation: a text gone on with, values weighed.
 
 Small models know more than they write. Which of an answer's values they find likelier can be read from their
 log-probabilities, where what they would write is the label they always write.
@@ -20,6 +20,7 @@ from kaizen.core.params import NOTHING, Demo, Params, Weights
 from kaizen.core.request import NO_OPTIONS, Decoding, OutputSchema, Reply, Request
 from kaizen.core.spec import Field, Spec
 from kaizen.programs.prompt import plain
+from kaizen.programs.prompt.learned import Learned
 from kaizen.programs.prompt.nearest import MOST, Classifier, Likeness, nearest
 from kaizen.programs.prompt.options import (
     Option,
@@ -32,8 +33,8 @@ from kaizen.programs.prompt.options import (
     value_text,
     votes,
 )
-from kaizen.programs.prompt.parse import Misfit, parse_reply, value_at
-from kaizen.programs.prompt.render import plan, render
+from kaizen.programs.prompt.parse import Misfit, parse_reply, validated, validated_value, value_at
+from kaizen.programs.prompt.render import Plans, render, showing
 from kaizen.programs.prompt.spans import SpanFinder
 
 _TOKENS: Final = 48
@@ -68,8 +69,8 @@ class Weighed:
 
 
 def weighs(params: Params) -> bool:
-    """Whether params ask for what is done here."""
-    return params.layout == "plain" or params.nearest is not None or bool(params.scored)
+    """Whether params ask for what is done here; ``nearest`` alone only changes what a conversation shows."""
+    return params.layout == "plain" or bool(params.scored)
 
 
 class Weigher:
@@ -81,19 +82,32 @@ class Weigher:
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
-        self._likeness = Likeness(spec)
+        self._plan, self._likeness = Plans(spec), Likeness(spec)
         # by identity of the params, which the runner resolves once; holding them keeps the ids unique
         self._stable: dict[tuple[int, str], tuple[Params, Message]] = {}
-        self._classifiers: dict[tuple[int, str], tuple[Sequence[Demo], Classifier]] = {}
-        self._finders: dict[tuple[int, str], tuple[Sequence[Demo], SpanFinder]] = {}
+        self._classifiers, self._finders = Learned[Classifier](), Learned[SpanFinder]()
 
-    async def __call__(
-        self, ctx: Context, params: Params, inputs: Mapping[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, Weighed]]:
-        """Outputs by field name, not validated yet, and what spoke for those that were weighed.
+    async def __call__(self, ctx: Context, params: Params, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Typed outputs by name. Each is validated once: a validator may change what it is given.
 
         Raises:
-            ConfigError: nearest demos are wanted where nothing can tell which they are.
+            ConfigError, Unsupported: see ``weighed``.
+            Misfit: what it wrote has not the form asked for, or does not fit the contract.
+        """
+        outputs, weighed = await self.weighed(ctx, params, inputs)
+        if params.layout == "plain":
+            return validated(self._spec, outputs)
+        return outputs | {name: validated_value(self._spec, name, one.value) for name, one in weighed.items()}
+
+    async def weighed(
+        self, ctx: Context, params: Params, inputs: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Weighed]]:
+        """Outputs by field name, and what spoke for those that were weighed.
+
+        In the plain layout the outputs are not validated yet. In a conversation they are typed, as they were written.
+
+        Raises:
+            ConfigError: nearest demos are wanted where nothing can tell which they are, or say what they speak for.
             Unsupported: the model gives no log-probabilities, or goes on with no text.
             Misfit: what it wrote has not the form asked for.
         """
@@ -119,24 +133,26 @@ class Weigher:
 
     async def _chat(self, ctx: Context, case: _Case) -> tuple[dict[str, Any], dict[str, Weighed]]:
         spec, params = self._spec, case.params
-        stable = plan(spec, replace(params, demos=tuple(case.shown(params.demos))))
+        stable = self._plan(params)
+        if params.nearest is not None:
+            stable = showing(stable, case.shown())
+        nearby = {name: await self._near(case, name, closed(spec, name) or ()) for name in params.scored or {}}
         request = ctx.request(
             params.model or "",
             render(stable, case.inputs),
             output=stable.output,
             decoding=stable.decoding,
-            top_logprobs=_CHAT_ALTERNATIVES if params.scored else None,
-            options=_exactly(params) if params.scored else stable.options,
+            top_logprobs=_CHAT_ALTERNATIVES,
+            options=_exactly(params),
         )
         reply = await _asked(ctx, request)
         outputs = parse_reply(spec, reply, stable.mode)
         weighed: dict[str, Weighed] = {}
-        for name in params.scored or {}:
+        for name, near in nearby.items():
             options = closed(spec, name) or ()
             texts, start = value_at(reply.text, stable.mode, name, [one.value for one in options])
             likely = likelihoods(_tokens(reply), texts, start)
-            weighed[name] = case.weigh(name, options, likely, self._near(case, name, options))
-            outputs[name] = weighed[name].value
+            weighed[name] = case.weigh(name, options, likely, near)
         return outputs, weighed
 
     # -- a text gone on with ----------------------------------------------------------------------
@@ -163,32 +179,29 @@ class Weigher:
 
     async def _chosen(self, ctx: Context, case: _Case, name: str, options: tuple[Option, ...]) -> Weighed:
         """One of a few values."""
+        near = await self._near(case, name, options)
         texts = [f" {one.text}\n" for one in options]
         reply = await _asked(ctx, self._held(ctx, case, name, texts))
-        return case.weigh(name, options, likelihoods(_tokens(reply), texts), self._near(case, name, options))
+        return case.weigh(name, options, likelihoods(_tokens(reply), texts), near)
 
-    def _near(self, case: _Case, name: str, options: Sequence[Option]) -> list[float] | None:
-        """What the demos say about a field with few values."""
-        if case.near is None:
+    async def _near(self, case: _Case, name: str, options: Sequence[Option]) -> list[float] | None:
+        """What the demos say about a field with few values; None where it has no weight."""
+        if case.near is None or not (case.params.scored or {})[name].near:
             return None
         demos = case.params.demos
         values = places(demos, name, options)
         if len(demos) > MOST:
             return votes(values, case.near, len(options))
-        key = (id(demos), name)
-        known = self._classifiers.get(key)
-        if known is None:
-            if len(self._classifiers) >= _KEPT:
-                self._classifiers.clear()
-            known = self._classifiers[key] = (demos, Classifier(case.points, values, len(options)))
-        return log_shares(known[1](case.near))
+        found = await self._classifiers(case.points, name, lambda: Classifier(case.points, values, len(options)))
+        return log_shares(found(case.near))
 
     async def _copied(self, ctx: Context, case: _Case, name: str) -> Weighed:
         """The likeliest phrase of the inputs, or that there is none: a finder proposes, the model has its say."""
         params = case.params
         nothing = Option(value_text(None), (params.scored or {})[name].absent)
         text = "\n".join(value for value in case.inputs.values() if isinstance(value, str))
-        ranked, none = self._finder(params.demos, name).best(text, _PROPOSED)
+        finder = await self._finders(params.demos, name, lambda: _finder(params.demos, name))
+        ranked, none = finder.best(text, _PROPOSED)
         ranked = [one for one in ranked if one[0] != nothing.text]
         if not ranked:
             return Weighed((nothing,), (0.0,), None, (1.0,))
@@ -197,18 +210,6 @@ class Weigher:
         reply = await _asked(ctx, self._held(ctx, case, name, texts[1:]))
         near = log_shares([none, *(score for _, score in ranked)])
         return case.weigh(name, options, likelihoods(_tokens(reply), texts), near)
-
-    def _finder(self, demos: Sequence[Demo], name: str) -> SpanFinder:
-        """What finds a field's value in a text, learned from the demos."""
-        key = (id(demos), name)
-        known = self._finders.get(key)
-        if known is None:
-            if len(self._finders) >= _KEPT:
-                self._finders.clear()
-            texts = ["\n".join(one for one in demo.inputs.values() if isinstance(one, str)) for demo in demos]
-            values = [_said(demo.outputs.get(name)) for demo in demos]
-            known = self._finders[key] = (demos, SpanFinder(texts, values))
-        return known[1]
 
     def _held(self, ctx: Context, case: _Case, name: str, texts: Sequence[str]) -> Request:
         """The request for one field, whose reply is one of these texts."""
@@ -227,7 +228,8 @@ class Weigher:
             before, stable = self._before(params, names), 1
         else:
             only = names[0] if len(names) == 1 and open_text(self._spec, names[0]) else None
-            before = Message.of("user", _examples(self._spec, params, case.shown(params.demos, only), names))
+            shown = [params.demos[at] for at in case.shown(only)]
+            before = Message.of("user", _examples(self._spec, params, shown, names))
         last = Message.of("user", plain.asked(self._spec, params, case.inputs, names[0]))
         request = ctx.request(params.model or "", (before, last), stable=stable, options=_exactly(params))
         return replace(request, plain=True)
@@ -238,7 +240,7 @@ class Weigher:
         if known is None:
             if len(self._stable) >= _KEPT:
                 self._stable.clear()
-            made = Message.of("user", _examples(self._spec, params, params.demos, names))
+            made = Message.of("user", _examples(self._spec, params, params.pool, names))
             known = self._stable[key] = (params, made)
         return known[1]
 
@@ -253,20 +255,20 @@ class _Case:
     near: Sequence[float] | None
     points: Sequence[Sequence[float]]
 
-    def shown(self, demos: Sequence[Demo], only: str | None = None) -> Sequence[Demo]:
-        """The demos to show; for a lone field of text half of them have a value for it, if so many do."""
-        count, near = self.params.nearest, self.near
-        if count is None or near is None:
-            return demos
+    def shown(self, only: str | None = None) -> Sequence[int]:
+        """The places of the demos to show; for a lone field of text half have a value for it, if so many do."""
+        demos, count, near = self.params.demos, self.params.nearest, self.near
         every = list(range(len(demos)))
+        if count is None or near is None:
+            return every
         if only is None:
-            return [demos[at] for at in nearest(demos, near, self.points, count, every)]
+            return nearest(demos, near, self.points, count, every)
         filled = [at for at in every if demos[at].outputs.get(only)]
         empty = [at for at in every if not demos[at].outputs.get(only)]
         half = max(count - len(filled), min(count // 2, len(empty)))
         chosen = nearest(demos, near, self.points, count - half, filled)
         chosen += nearest(demos, near, self.points, half, empty)
-        return [demos[at] for at in sorted(chosen, key=lambda at: near[at])]
+        return sorted(chosen, key=lambda at: near[at])
 
     def weigh(
         self, name: str, options: tuple[Option, ...], likely: Sequence[float], near: Sequence[float] | None
@@ -295,7 +297,7 @@ class Reading:
         """By field name: texts of the options, the log-probability and the share of each."""
         params = ctx.params(self.spec, self._own)
         try:
-            _, weighed = await self._weigher(ctx, params, inputs)
+            _, weighed = await self._weigher.weighed(ctx, params, inputs)
         except Misfit as misfit:
             raise OutputInvalid(f"{self.spec.name}: {misfit.problem}", reply="", problem=misfit.problem) from None
         said = {
@@ -308,6 +310,12 @@ class Reading:
             for name, one in weighed.items()
         }
         return Answer.of({"weighed": said}, inputs=inputs)
+
+
+def _finder(demos: Sequence[Demo], name: str) -> SpanFinder:
+    """What finds a field's value in a text, learned from the demos."""
+    texts = ["\n".join(one for one in demo.inputs.values() if isinstance(one, str)) for demo in demos]
+    return SpanFinder(texts, [_said(demo.outputs.get(name)) for demo in demos])
 
 
 def _said(value: Any) -> str | None:

@@ -159,10 +159,11 @@ class Registry:
     async def rollback(
         self, scope: Scope, kind: str, name: str, label: str, *, actor: str, reason: str, since: str | None = None
     ) -> Move:
-        """Have a label show what it showed before its last move; another one goes back one further.
+        """Have a label show what it showed before what it shows now; another one goes back one further.
 
-        The split of an experiment is passed over: what it shows then is one version, the one before. Before the first
-        move of a program's params stands ``base``.
+        The split of an experiment is passed over, and so is a move that showed the same version, such as the one that
+        an experiment without a winner ends with: what it shows then is one version, another one. Before the first move
+        of a program's params stands ``base``.
 
         Args:
             scope: whose.
@@ -181,7 +182,7 @@ class Registry:
         if not moves:
             raise NotFound(await self._no_label(scope, kind, name, label))
         standing = standing_moves(moves)
-        earlier = [move for move in standing[:-1] if len(move.arms) == 1]
+        earlier = [move for move in standing[:-1] if len(move.arms) == 1 and move.arms != standing[-1].arms]
         if earlier:
             arms = earlier[-1].arms
         elif standing and kind == PARAMS and standing[-1].arms != (Arm(BASE),):

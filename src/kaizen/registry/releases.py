@@ -170,7 +170,10 @@ class Releases:
             return view
         seen = self._seen[scope]
         if which == LATEST:
-            return await self._latest(scope)
+            newest = seen.whole.get(LATEST)
+            if newest is None:
+                newest = seen.whole[LATEST] = await self._latest(scope)
+            return newest
         if any(move.label == which and move.name == name for move in seen.moves):
             known = seen.whole.get(which)
             if known is None:
@@ -250,7 +253,7 @@ class Releases:
             known = self._params[key] = (found.number, self._params_in(found, move.label))
         return Released(known[1], version, known[0], move.name, move.label, experiment, at)
 
-    async def _latest(self, scope: Scope) -> View:
+    async def _latest(self, scope: Scope) -> Labels:
         newest = {head.name: head for head in await self.registry.heads(scope, PARAMS)}
         made: dict[str, Choice | Unusable] = {}
         for name, head in newest.items():

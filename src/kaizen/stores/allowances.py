@@ -8,12 +8,13 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
-from kaizen.core.errors import BudgetExceeded, ConfigError, Conflict
+from kaizen.core.errors import BudgetExceeded, ConfigError, Conflict, StoreError
 from kaizen.core.ids import digest
 from kaizen.core.protocols import Need
 from kaizen.core.request import Request, Usage
@@ -30,6 +31,8 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     ),
 )
 _PATIENCE_S: Final = 30.0
+_KEPT_S: Final = 90 * 86_400.0
+_AT_ONCE: Final = 100  # old runs that are forgotten at one opening
 _WHOSE: Final = "tenant = ? AND environment = ? AND run_id = ?"
 # One statement, so that two processes can't both take what is left.
 _TAKE: Final = """
@@ -73,6 +76,7 @@ class FileAllowance:
 
     A request is counted, and that is written, before it is sent: what a killed process had sent stays counted, whether
     or not its answer came. It survives the end of the process; the last moments before the machine's end may be lost.
+    A run that nobody has worked on for 90 days is forgotten.
 
     Args:
         path: the file; made when first needed.
@@ -113,14 +117,30 @@ class FileAllowance:
         Raises:
             Conflict: another process works on it, or it was begun with another plan.
         """
-        return await asyncio.to_thread(self._open, plan)
+        # no task of its own, which would be cancelled beside us where a loop ends
+        opening = asyncio.get_running_loop().run_in_executor(None, self._open, plan)
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The thread goes on, and takes hold of a run that nobody would ever let go of.
+            while not opening.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([opening])
+            opening.exception()  # seen: whoever cancelled does not want it
+            with self._using:
+                self._let_go()
+            raise
 
     def _open(self, plan: str) -> Taken:
         self._lock()
         try:
             with self._using:
                 db = self._connected()
-                begin = "INSERT OR IGNORE INTO allowances VALUES (?, ?, ?, ?, 0, 0, 0.0, 0.0, ?)"
+                # `begun` is when somebody last began to work on it
+                begin = (
+                    "INSERT INTO allowances VALUES (?, ?, ?, ?, 0, 0, 0.0, 0.0, ?) "
+                    "ON CONFLICT DO UPDATE SET begun = excluded.begun"
+                )
                 patiently(lambda: db.execute(begin, (*self._whose, plan, time.time())), _PATIENCE_S)
                 known: str = db.execute(f"SELECT plan FROM allowances WHERE {_WHOSE}", self._whose).fetchone()[0]  # noqa: S608 - a constant
             if known != plan:
@@ -130,6 +150,8 @@ class FileAllowance:
                     detail={"run_id": self._run_id},
                 )
             taken = self._taken()
+            with suppress(StoreError, OSError):  # the next to open goes on with it
+                self._forget_old()
         except (sqlite3.Error, OSError) as error:
             self._let_go()
             raise store_error(self._path, error) from error
@@ -141,20 +163,39 @@ class FileAllowance:
 
     def _lock(self) -> None:
         """Hold the run's own lock file: the lock ends with the process, however it ends."""
-        folder = self._path.parent / "allowances"
+        file = self._lock_file(self._whose)
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            held = os.open(folder / f"{digest(' '.join(self._whose).encode())}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            held = _locked(file)
         except OSError as error:
             raise store_error(self._path, error) from error
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(held)
+        if held is None:
             raise Conflict(
-                f"another process works on run {self._run_id}; wait until it ends", detail={"run_id": self._run_id}
-            ) from None
+                f"another process works on run {self._run_id}; wait until it ends",
+                detail={"run_id": self._run_id, "held": True},
+            )
         self._held = held
+
+    def _lock_file(self, whose: Sequence[str]) -> Path:
+        return self._path.parent / "allowances" / f"{digest(' '.join(whose).encode())}.lock"
+
+    def _forget_old(self) -> None:
+        """Drop runs that nobody has begun to work on for 90 days, and their lock files, but none that is held now."""
+        sql = f"SELECT tenant, environment, run_id FROM allowances WHERE begun < ? LIMIT {_AT_ONCE}"  # noqa: S608 - a constant
+        delete = f"DELETE FROM allowances WHERE {_WHOSE} AND begun < ?"  # noqa: S608 - a constant
+        before = time.time() - _KEPT_S
+        old: list[tuple[str, str, str]] = self._do(lambda db: db.execute(sql, (before,)).fetchall())
+        for whose in old:
+            file = self._lock_file(whose)
+            held = _locked(file)
+            if held is None:
+                continue
+            try:
+                given = (*whose, before)
+                self._do(lambda db, given=given: db.execute(delete, given))
+                file.unlink(missing_ok=True)
+            finally:
+                os.close(held)
 
     async def close(self) -> Taken:
         """Let go of the run; what it has taken."""
@@ -210,23 +251,25 @@ class FileAllowance:
             BudgetExceeded: it would pass a limit.
             ConfigError: dollars are limited and the model's price is not known.
         """
+        # to its end even where the caller is cancelled meanwhile: it is counted, and was not sent
+        return await asyncio.to_thread(self._claimed, request, self.limits)
+
+    def _claimed(self, request: Request, limits: Limits) -> _Claim:
         need = Need(1)
-        if self._bound is not None and (self.limits.tokens is not None or self.limits.usd is not None):
-            request, need = self._bound(request)
-        if self.limits.usd is not None and need.usd is None:
+        if self._bound is not None and (limits.tokens is not None or limits.usd is not None):
+            request, need = self._bound(request)  # may read the table of prices, which takes a while the first time
+        if limits.usd is not None and need.usd is None:
             raise ConfigError(
                 f"the price of {request.model} is not known, so a budget in dollars can't be held with it: name it in "
                 f'[models."{request.model}"]',
                 detail={"model": request.model},
             )
-        tokens = 0 if self.limits.tokens is None else need.tokens
-        usd = 0.0 if self.limits.usd is None else need.usd or 0.0
-        # to its end even where the caller is cancelled meanwhile: it is counted, and was not sent
-        await asyncio.to_thread(self._take, tokens, usd)
+        tokens = 0 if limits.tokens is None else need.tokens
+        usd = 0.0 if limits.usd is None else need.usd or 0.0
+        self._take(limits, tokens, usd)
         return _Claim(self, request, tokens, usd)
 
-    def _take(self, tokens: int, usd: float) -> None:
-        limits = self.limits
+    def _take(self, limits: Limits, tokens: int, usd: float) -> None:
         given = {f"{one.name}_limit": getattr(limits, one.name) for one in fields(limits)}
         given |= dict(zip(("tenant", "environment", "run_id"), self._whose, strict=True))
         given |= {"tokens": tokens, "usd": usd, "seconds": self._seconds()}
@@ -242,11 +285,14 @@ class FileAllowance:
 
     async def put(self, model: str, usage: Usage, tokens: int, usd: float) -> None:
         """Put what a request really used in the place of what was taken for it."""
+        await asyncio.to_thread(self._put, model, usage, tokens, usd)
+
+    def _put(self, model: str, usage: Usage, tokens: int, usd: float) -> None:
         cost = self._price(model, usage) if self._price is not None else None
         used = usage.tokens_in + usage.tokens_out
         change = (used - tokens, (usd if cost is None and usd else cost or 0.0) - usd, *self._whose)
         sql = f"UPDATE allowances SET tokens = tokens + ?, usd = usd + ? WHERE {_WHOSE}"  # noqa: S608 - a constant
-        await asyncio.to_thread(self._do, lambda db: db.execute(sql, change))
+        self._do(lambda db: db.execute(sql, change))
 
     # -- inside -------------------------------------------------------------------------------------
 
@@ -271,6 +317,35 @@ class FileAllowance:
             self._db = prepare(self._path, _PATIENCE_S, MIGRATIONS)
             self._db.execute("PRAGMA wal_autocheckpoint = 256")
         return self._db
+
+
+def _locked(file: Path) -> int | None:
+    """A lock file that is locked now; None where another holds it.
+
+    Raises:
+        OSError: it can't be opened.
+    """
+    while True:
+        held = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+        kept = False
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            kept = _is_there(file, held)
+        except BlockingIOError:
+            return None
+        finally:
+            if not kept:
+                os.close(held)
+        if kept:  # else it was forgotten between opening and locking, and another may have made it anew
+            return held
+
+
+def _is_there(file: Path, held: int) -> bool:
+    """Whether the file of that name is still the one that was opened."""
+    try:
+        return os.path.samestat(file.stat(), os.fstat(held))
+    except FileNotFoundError:
+        return False
 
 
 class _Claim:

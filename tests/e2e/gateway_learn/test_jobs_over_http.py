@@ -253,6 +253,20 @@ def test_what_is_no_experiment_is_refused(here: Running, body: Any, status: int)
     assert ask(here, "GET", "experiments", admin).json == {"experiments": []}
 
 
+def test_a_version_of_another_contract_is_no_arm(gateway: Any) -> None:
+    before = gateway()  # serves no program, so it can't tell
+    admin = before.key(scopes=ADMIN)
+    other = {"name": NAME, "params": {"instructions": "Name it.", "contract": "f" * 32}}
+    assert ask(before, "POST", "registry", admin, other).status == 201
+    before.stop()
+    here = gateway(programs=PROGRAMS)
+    arms = [{"version": "base", "weight": 0.5}, {"version": "1", "weight": 0.5}]
+    refused = ask(here, "POST", "experiments", admin, {"program": "Desk", "arms": arms})
+    assert refused.status == 409
+    assert "another contract" in refused.json["error"]["message"]
+    assert ask(here, "GET", "experiments", admin).json == {"experiments": []}
+
+
 def test_loops_are_begun_looked_at_and_told_what_to_do(here: Running) -> None:
     admin, other = here.key(scopes=ADMIN), here.key("other", scopes=ADMIN)
     new = {"program": "Desk", "data": {"rows": lines(20)}, "floor": 0.8, "usd_per_day": 0.5, "asks": "always"}
@@ -272,8 +286,21 @@ def test_loops_are_begun_looked_at_and_told_what_to_do(here: Running) -> None:
         assert ask(here, method, path, other, {}).status == 404
     assert ask(here, "GET", "loops/Desk", admin).json["state"] == "on"
     assert ask(here, "POST", "loops/Desk/stop", admin, {}).json["state"] == "stopped"
-    for wrong, status in (({"optimizer": "magic"}, 422), ({"metric": "truth"}, 422), ({"floor": 2}, 400)):
-        assert ask(here, "POST", "loops", admin, {**new, **wrong}).status == status
+    for wrong, status in (
+        ({"optimizer": "magic"}, 422),
+        ({"metric": "truth"}, 422),
+        ({"floor": 2}, 400),
+        ({"rule": {"guards": [{"quantity": "errors", "margin": 5}]}}, 422),
+        ({"metric": "judge:up/judge"}, 403),  # its agreement with people was not measured
+        ({"optimizer": "tuning"}, 422),
+        ({"optimizer": "tuning", "tunables": [{"name": "warmth", "low": 0, "high": 1}]}, 422),
+    ):
+        refused = ask(here, "POST", "loops", admin, {**new, **wrong})
+        assert refused.status == status, (wrong, refused.body)
+    tuned = {"optimizer": "tuning", "tunables": [{"name": "repairs", "low": 0, "high": 3}]}
+    begun = ask(here, "POST", "loops", admin, {**new, **tuned})
+    assert begun.status == 201, begun.body
+    assert begun.json["tunables"] == [{"name": "repairs", "low": 0, "high": 3, "choices": []}]
 
 
 def test_the_queue_holds_what_nobody_has_scored_oldest_first(here: Running) -> None:
@@ -295,9 +322,27 @@ def test_the_queue_holds_what_nobody_has_scored_oldest_first(here: Running) -> N
     assert ask(here, "POST", f"records/{first}/score", admin, word).status == 201
     rest = ask(here, "GET", "queue?limit=2", admin).json
     assert ([one["input"]["message"] for one in rest["records"]], rest["more"]) == (["no. 1", "no. 2"], True)
+    rest = ask(here, "GET", f"queue?limit=2&after={rest['after']}", admin).json
+    assert ([one["input"]["message"] for one in rest["records"]], rest["more"]) == (["no. 3"], False)
     assert ask(here, "GET", f"queue?program={NAME}", admin).json["records"]
     assert ask(here, "GET", "queue?program=nobody.X", admin).json["records"] == []
     assert ask(here, "GET", "queue?limit=1000", admin).status == 400
+
+
+def test_the_queue_goes_on_past_what_is_scored_or_others_however_much_that_is(
+    here: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kaizen.serve.http.learn.queue._READ", 3)
+    admin, caller = here.key(scopes=ADMIN), here.key()
+    for n in range(8):
+        assert ask(here, "POST", f"programs/{NAME}", caller if n == 6 else admin, {"message": f"no. {n}"}).status == 200
+    seen, after, asked = list[str](), "", 0
+    while after is not None:
+        page = ask(here, "GET", f"queue?after={after}", caller).json
+        assert page["more"] is (page["after"] is not None)
+        seen += [one["input"]["message"] for one in page["records"]]
+        after, asked = page["after"], asked + 1
+    assert (seen, asked) == (["no. 6"], 3)
 
 
 def test_contents_that_are_long_or_no_json_are_shown_as_far_as_they_go(here: Running) -> None:

@@ -215,7 +215,7 @@ def test_the_first_version_of_a_program_that_is_not_served_is_made_as_well(here:
 def test_a_key_that_may_only_administer_sees_the_programs_and_runs_none(here: Running) -> None:
     key = here.key(scopes=frozenset({"admin"}))
     assert ask(here, "GET", "programs", key).json["programs"]
-    assert ask(here, "GET", "queue", key).json == {"records": [], "more": False}
+    assert ask(here, "GET", "queue", key).json == {"records": [], "more": False, "after": None}
     assert ask(here, "POST", f"programs/{NAME}", key, {"message": "x"}).status == 403
     assert ask(here, "GET", "programs", here.key(scopes=frozenset({"metrics"}))).status == 403
 

@@ -93,11 +93,23 @@ def test_only_plain_frozen_dataclasses_can_be_made_quick() -> None:
 
     for kind in (
         dataclass(frozen=True)(type("Open", (), {"__annotations__": {"a": int}})),
-        dataclass(frozen=True, slots=True)(type("Below", (Pair,), {"__annotations__": {"a": int}, "a": 1})),
+        dataclass(frozen=True, slots=True)(type("Below", (Slow,), {"__annotations__": {"a": int}, "a": 1})),
         dataclass(frozen=True, slots=True)(type("Late", (), {**vars(Later), "__annotations__": {"a": int}})),
+        dataclass(frozen=True, slots=True)(type("Not", (), {"__annotations__": {"a": int}, "a": field(init=False)})),
     ):
         with pytest.raises(TypeError, match="no plain frozen dataclass"):
             quick(kind)
+
+
+@pytest.mark.parametrize("kind", [Reply, Pair])
+def test_a_quick_value_has_no_subclass_that_would_silently_be_it(kind: type[Any]) -> None:
+    with pytest.raises(TypeError, match=f"a subclass of {kind.__name__}"):
+        type("Below", (kind,), {"__slots__": ()})
+
+
+def test_only_what_is_quick_is_changed_quickly() -> None:
+    with pytest.raises(TypeError, match="Slow is not quick"):
+        changed(Slow(1), left=2)
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -133,6 +145,7 @@ def test_messages_json_is_that_of_the_dataclasses() -> None:
 
 def test_facts_are_kept_of_what_was_named_and_of_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repeats, "_known", {})
+    monkeypatch.setattr(repeats, "_named", set())
     monkeypatch.setattr(repeats, "KEPT", 2)
     one = Request(scope=LOCAL, model="m/x", messages=())
     same = replace(one)
@@ -145,3 +158,19 @@ def test_facts_are_kept_of_what_was_named_and_of_nothing_else(monkeypatch: pytes
     remember(replace(one))  # one too many: all are forgotten
     assert facts_of(one) is None
     assert len(repeats._known) == 1
+
+
+def test_what_is_made_of_a_request_takes_no_place_and_is_forgotten_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeats, "_known", {})
+    monkeypatch.setattr(repeats, "_named", set())
+    monkeypatch.setattr(repeats, "KEPT", 2)
+    many = [Request(scope=LOCAL, model=f"m/{at}", messages=()) for at in range(3)]
+    made = [replace(one, user="u") for one in many]
+    for one, other in zip(many[:2], made[:2], strict=True):
+        remember(one)
+        remember(other, made_of=one)
+    assert [facts_of(one) for one in (*many[:2], *made[:2])] == [{}] * 4
+    remember(many[2])  # one too many
+    assert [facts_of(one) for one in (*many[:2], *made[:2])] == [None] * 4
+    remember(made[0], made_of=many[0])  # of one that is not kept
+    assert facts_of(made[0]) is None

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from kaizen.core.errors import Unavailable
+from kaizen.core.errors import BudgetExceeded, KaizenError, Unavailable, Unsupported
 from kaizen.core.message import Message
 from kaizen.core.request import Finish, Reply, Request, TokenLogprob, Usage
 from kaizen.core.scope import LOCAL
@@ -66,11 +66,12 @@ async def test_another_answer_goes_on_and_both_are_paid(cheap: Reply) -> None:
     assert inner.requests[1].top_logprobs is None
 
 
-async def test_a_cheap_model_that_fails_goes_on_too() -> None:
-    made, _ = cascade(Unavailable("down"))
+@pytest.mark.parametrize("error", [Unavailable("down"), Unsupported("no place for seed")])
+async def test_a_cheap_model_that_fails_goes_on_too(error: KaizenError) -> None:
+    made, _ = cascade(error)
     found = await made.complete(ASKED)
     assert found.stages[-1].note["asked"] == [
-        {"model": "a/cheap", "error": "unavailable"},
+        {"model": "a/cheap", "error": error.code},
         {"model": "b/strong", "confidence": None},
     ]
 
@@ -81,9 +82,17 @@ async def test_the_last_models_failure_is_the_callers() -> None:
         await Cascade(inner, ("a/cheap", "b/strong"), Sureness(), PRICES).complete(ASKED)
 
 
-async def test_a_failure_after_an_answer_says_that_something_was_paid() -> None:
-    inner = ScriptedProvider(lambda asked: reply("a/cheap", 0.2) if asked.model == "a/cheap" else Unavailable("down"))
-    with pytest.raises(Unavailable) as caught:
+async def test_a_spent_budget_ends_it_at_once() -> None:
+    made, inner = cascade(BudgetExceeded("spent"))
+    with pytest.raises(BudgetExceeded):
+        await made.complete(ASKED)
+    assert inner.count == 1
+
+
+@pytest.mark.parametrize("error", [Unavailable("down"), Unsupported("no place for seed"), BudgetExceeded("spent")])
+async def test_a_failure_after_an_answer_says_that_something_was_paid(error: KaizenError) -> None:
+    inner = ScriptedProvider(lambda asked: reply("a/cheap", 0.2) if asked.model == "a/cheap" else error)
+    with pytest.raises(type(error)) as caught:
         await Cascade(inner, ("a/cheap", "b/strong"), Sureness(), PRICES).complete(ASKED)
     assert caught.value.detail["billed"] is True
 

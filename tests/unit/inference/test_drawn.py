@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kaizen.core.errors import BudgetExceeded, RateLimited, Timeout, Unavailable
+from kaizen.core.errors import BudgetExceeded, RateLimited, Timeout, Unavailable, Unsupported
 from kaizen.core.message import Message
 from kaizen.core.request import Chunk, Reply, Request, Usage
 from kaizen.core.scope import Scope
@@ -79,6 +79,15 @@ async def test_a_call_whose_end_nobody_knows_stays_charged() -> None:
     with pytest.raises(Timeout):
         await onion(ScriptedProvider([Timeout("late", retryable=False)])).complete(request(allowed))
     assert (allowed.taken, allowed.settled) == (1, [])
+
+
+async def test_what_an_adapter_has_no_place_for_was_not_sent_and_is_given_back() -> None:
+    allowed = Allowed(2)
+    with pytest.raises(Unsupported):
+        await onion(ScriptedProvider([Unsupported("no seed")])).complete(request(allowed))
+    with pytest.raises(Unsupported):
+        await drained(Dispatch({"a": lambda: Breaks(lambda: Unsupported("x"), first=False)}).stream(request(allowed)))
+    assert (allowed.taken, allowed.settled) == (2, [Usage(), Usage()])
 
 
 async def drained(chunks: AsyncIterator[Chunk]) -> str:

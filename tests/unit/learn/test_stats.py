@@ -71,9 +71,17 @@ def test_a_paired_interval_is_narrower_than_two_alone() -> None:
 def test_rows_that_do_not_differ_leave_room_for_some_that_would() -> None:
     low, high = paired([1.0] * 20, [1.0] * 20)
     assert -0.2 < low < 0 < high < 0.2
-    assert paired([0.0, 0.0], [1.0, 1.0]) == (1.0, 1.0)
     with pytest.raises(ValueError, match="paired"):
         paired([1.0], [1.0, 0.0])
+
+
+def test_rows_that_all_differ_by_the_same_are_not_taken_for_certain() -> None:
+    assert paired([0.0], [1.0]) == pytest.approx((2 * wilson(1, 1)[0] - 1, 1.0))
+    assert paired([0.0], [1.0]).low < 0 < paired([0.0] * 20, [1.0] * 20).low < 1.0
+    assert paired([1.0] * 3, [0.0] * 3) == pytest.approx((-1.0, 1 - 2 * wilson(3, 3)[0]))
+    low, high = paired([0.25] * 30, [0.5] * 30)
+    assert low < 0.25 < high
+    assert paired([0.0, 0.0], [7.0, 7.0]) == (7.0, 7.0)  # not from -1 to 1: nothing bounds their spread
 
 
 def test_mcnemar_looks_at_the_rows_that_differ() -> None:

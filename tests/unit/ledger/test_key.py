@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event, current_thread
 
 import pytest
 
@@ -54,3 +55,30 @@ def test_an_empty_file_that_a_power_cut_left_gives_way_to_a_new_key(kaizen_home:
     assert len(key) == KEY_BYTES
     assert load_key(kaizen_home) == key
     assert [file.name for file in kaizen_home.iterdir()] == ["ledger.key"]
+
+
+def test_two_who_find_the_file_empty_at_once_get_the_same_key(
+    kaizen_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, stat_of, seen, done = kaizen_home / "ledger.key", Path.stat, Event(), Event()
+    kaizen_home.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    looks: list[int] = []
+
+    def stat(path: Path, **how: bool) -> object:
+        found = stat_of(path, **how)
+        if path == file and current_thread().name.endswith("slow_0") and not found.st_size:
+            looks.append(found.st_size)
+            if len(looks) == 2:  # it is about to put its own key in the place of the empty file
+                seen.set()
+                done.wait(0.3)
+        return found
+
+    monkeypatch.setattr(Path, "stat", stat)
+    with ThreadPoolExecutor(1, "slow") as slow, ThreadPoolExecutor(1, "fast") as fast:
+        first = slow.submit(load_key, kaizen_home)
+        assert seen.wait(5)
+        second = fast.submit(load_key, kaizen_home)
+        second.add_done_callback(lambda _: done.set())
+        assert first.result() == second.result() == load_key(kaizen_home)
+    assert [one.name for one in kaizen_home.iterdir()] == ["ledger.key"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import Any
@@ -161,3 +162,38 @@ async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     for number in range(5):
         request = replace(asked(f"{number}"), model=f"a/{number}")
         assert b"Sort the mail." in (await ledger.payload(OURS, await keep(ledger, request)) or b"")
+
+
+class Slow(MemoryStore):
+    """Says that something is kept, and begins to erase, only when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.appended, self.may_erase = asyncio.Event(), asyncio.Event()
+        self.appended.set()
+
+    async def append(self, scope: Scope, records: object, payloads: object, /) -> None:
+        await super().append(scope, records, payloads)  # type: ignore[arg-type] - passed on
+        await self.appended.wait()
+
+    async def erase(self, scope: Scope, digests: object = None, /) -> int:
+        await self.may_erase.wait()
+        return await super().erase(scope, digests)  # type: ignore[arg-type] - passed on
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_what_is_written_while_something_is_erased_is_not_taken_for_kept(late: bool) -> None:
+    store = Slow()
+    ledger = Ledger(store, bytes(32))
+    await keep(ledger, asked("one"))
+    erasing = asyncio.ensure_future(ledger.erase(OURS))
+    await asyncio.sleep(0)
+    if late:  # its writer hears of it after the erasing
+        store.appended.clear()
+    writing = asyncio.ensure_future(keep(ledger, asked("two")))
+    await asyncio.sleep(0)
+    store.may_erase.set()
+    await erasing
+    store.appended.set()
+    await writing
+    assert b"Sort the mail." in (await ledger.payload(OURS, await keep(ledger, asked("three"))) or b"")

@@ -200,6 +200,11 @@ async def test_it_shows_the_nearest_demos_alone(house: Open) -> None:
     await react(Triage.using(demos=demos, nearest=1), tools=[lookup])(message="somebody stole my card")
     shown = "".join(message.text for message in here.model.requests[0].messages)
     assert [text in shown for text in said] == [True, False, False]
+    agent, here = react(Triage.using(demos=demos, nearest=1), tools=[lookup]), house([GOOD] * 2)
+    for _ in range(2):
+        await agent(message="somebody stole my card")
+    first, second = (request.messages[:3] for request in here.model.requests)
+    assert all(one is other for one, other in zip(first, second, strict=True))  # made once
     without = house([GOOD])
     await react(Triage.using(demos=(), nearest=1), tools=[lookup])(message="somebody stole my card")
     assert len(without.model.requests[0].messages) == 2

@@ -16,9 +16,10 @@ import pytest
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from kaizen import History, Media, Params, Signature, context, signature
-from kaizen.core.errors import Conflict, DefinitionError, InvalidInput, OutputInvalid
+from kaizen import Demo, History, Media, Params, Signature, context, signature
+from kaizen.core.errors import Conflict, DefinitionError, InvalidInput, OutputInvalid, Unsupported
 from kaizen.core.message import Message
+from kaizen.core.params import Weights
 from tests.unit.programs import elsewhere
 from tests.unit.programs.house import Open
 
@@ -123,6 +124,17 @@ def test_every_type_goes_through_compile_render_and_parse() -> None:
     for name, value in TYPED.items():
         assert getattr(answer, name) == value
         assert type(getattr(answer, name)) is type(value)
+
+
+def test_what_is_not_known_before_a_call_is_not_rendered() -> None:
+    demos = (Demo({"message": "my card"}, {"team": "cards", "urgency": 2}),)
+    for params in (Params(layout="plain"), Params(demos=demos, nearest=1)):
+        with pytest.raises(Unsupported, match="not rendered before a call"):
+            Triage.using(params).compile().render(message="x")
+    weighed = Params(demos=demos, scored={"team": Weights()})
+    for params in (weighed, Params(nearest=1)):
+        shown = Triage.using(params).compile().render(message="x")
+        assert len(shown) == 2 + 2 * len(params.demos)
 
 
 async def test_every_type_goes_through_a_run_and_its_record(house: Open) -> None:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+import threading
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import BeforeValidator
 
 from kaizen import Demo, Params, Signature, context
 from kaizen.core.answer import Answer
 from kaizen.core.context import Context
 from kaizen.core.errors import ConfigError, ContentFiltered, OutputInvalid, Unsupported
 from kaizen.core.params import Weights
-from kaizen.core.request import Reply, Request, TokenLogprob
+from kaizen.core.request import Embeddings, Reply, Request, TokenLogprob
+from kaizen.core.scope import Scope
+from kaizen.programs import weigh
 from kaizen.programs.function import program
+from kaizen.programs.prompt.spans import SpanFinder
 from kaizen.programs.weigh import Reading, weighs
 from tests.unit.programs.house import Open
 
@@ -33,6 +40,14 @@ class Booking(Signature):
     text: str = context.input("what was written")
     day: str | None = context.output("the day")
     guest: str = context.output("the guest")
+
+
+class Rated(Signature):
+    """Rate a text."""
+
+    text: str = context.input("what was written")
+    label: Literal["good", "bad"] = context.output("how it sounds")
+    rate: Annotated[float, BeforeValidator(lambda percent: percent / 100)] = context.output("percent")
 
 
 DEMOS = (
@@ -65,13 +80,95 @@ def told(text: str, *places: Mapping[str, float]) -> Callable[[Request], Reply]:
 GOOD = told(" good\n", {" good": 0.7, " bad": 0.3})
 
 
+class Letters:
+    """An embedder: texts with the same letters lie near."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    async def embed(self, _: Scope, texts: Sequence[str], /) -> Embeddings:
+        self.texts += texts
+        points = [[text.count(chr(at)) for at in range(97, 123)] for text in texts]
+        lengths = [math.sqrt(sum(one * one for one in point)) or 1.0 for point in points]
+        numbers = [one / length for point, length in zip(points, lengths, strict=True) for one in point]
+        return Embeddings("test/letters", 26, array("f", numbers).tobytes())
+
+
+@pytest.fixture
+def letters(house: Open, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    def opened(*args: Any, **options: Any) -> Any:
+        here = house(*args, **options)
+        monkeypatch.setattr(here.app._runner, "_embedder", Letters())
+        return here
+
+    return opened
+
+
 async def outputs(program: Any, params: Params, **inputs: Any) -> dict[str, Any]:
     return dict((await program.using(params)(**inputs)).outputs)
 
 
 def test_only_these_fields_ask_for_it() -> None:
-    assert not weighs(Params(demos=DEMOS, layout="chat"))
-    assert all(map(weighs, (Params(layout="plain"), Params(nearest=2), Params(scored={"label": Weights()}))))
+    assert not weighs(Params(demos=DEMOS, nearest=2, layout="chat"))
+    assert all(map(weighs, (Params(layout="plain"), Params(scored={"label": Weights()}))))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        Params(demos=DEMOS[:1], nearest=1),
+        Params(scored={"label": Weights()}),
+        Params(layout="plain", scored={"label": Weights()}),
+        Params(layout="plain"),
+    ],
+    ids=["nearest", "weighed", "plain and weighed", "plain"],
+)
+async def test_what_is_written_is_validated_once(letters: Open, params: Params) -> None:
+    text = '{"label": "good", "rate": 50}'
+    written = told(text, {text[:11]: 1.0}, {"good": 0.7, "bad": 0.3})
+
+    def model(request: Request) -> Reply:
+        if not request.plain:
+            return written(request)
+        return GOOD(request) if request.top_logprobs else _says(" 50" if params.scored else " good\nrate: 50")
+
+    letters(model)
+    assert await outputs(Rated, params, text="hi") == {"label": "good", "rate": 0.5}
+
+
+class Sure(Signature):
+    """Say whether a text sounds good."""
+
+    text: str = context.input("what was written")
+    bad: Annotated[bool, BeforeValidator(lambda good: not good)] = context.output("whether it sounds bad")
+
+
+@pytest.mark.parametrize("layout", ["chat", "plain"])
+async def test_what_is_chosen_is_validated_once(house: Open, layout: Any) -> None:
+    told_so = told('{"bad": true}', {'{"bad": ': 1.0}, {"true": 0.7, "false": 0.3})
+    house(told_so if layout == "chat" else told(" yes\n", {" yes": 0.7, " no": 0.3}))
+    assert await outputs(Sure, Params(layout=layout, scored={"bad": Weights()}), text="hi") == {"bad": False}
+
+
+def _never(value: Any) -> Any:
+    if value == "bad":
+        raise ValueError("it is never bad")
+    return value
+
+
+class Kind(Signature):
+    """Say how a text sounds, kindly."""
+
+    text: str = context.input("what was written")
+    label: Annotated[Literal["good", "bad"], BeforeValidator(_never)] = context.output("how it sounds")
+
+
+async def test_what_is_chosen_has_to_fit_its_field(house: Open) -> None:
+    house(told('{"label": "good"}', {'{"label": "': 1.0}, {"good": 0.3, "bad": 0.7}))
+    weights = Weights(lead={"good": 2.0})
+    with pytest.raises(OutputInvalid) as caught:
+        await outputs(Kind, Params(scored={"label": weights}), text="hi")
+    assert caught.value.problem == "'label' = 'bad': Value error, it is never bad"
 
 
 async def test_the_plain_layout_has_the_model_go_on_with_a_text(house: Open) -> None:
@@ -142,6 +239,117 @@ async def test_only_the_nearest_demos_are_shown_the_nearest_last(house: Open, la
     shown = "".join(message.text for message in here.model.requests[0].messages)
     assert "phone" not in shown
     assert shown.count("the soup was lovely") == shown.count("the waiter shouted") == 1
+
+
+async def test_nearest_demos_are_shown_in_a_conversation_that_is_repaired(letters: Open) -> None:
+    here = letters(['{"label": "so so"}', '{"label": "bad"}'])
+    assert await outputs(Mood, Params(demos=DEMOS, nearest=1), text="waiters shout") == {"label": "bad"}
+    first, second = here.model.requests
+    assert [message.text for message in first.messages[1:]] == [
+        "text: the waiter shouted",
+        '{"label":"bad"}',
+        "text: waiters shout",
+    ]
+    assert (second.messages[:4], len(second.messages), first.stable) == (first.messages, 6, 3)
+    assert first.options.semantic is None
+
+
+async def test_with_nearest_demos_a_stream_gives_partials(letters: Open) -> None:
+    letters(['{"label": "good", "rate": 50}'])
+    partials = [one async for one in Rated.using(demos=DEMOS, nearest=2).stream(text="the soup")]
+    assert {"label": "good", "rate": None} in [dict(one.outputs) for one in partials]
+
+
+async def test_what_is_shown_of_the_demos_is_made_once(letters: Open) -> None:
+    here = letters(['{"label": "good"}'] * 2)
+    program = Mood.using(Params(demos=DEMOS, nearest=1))
+    await program(text="the soup is lovely")
+    await program(text="the lovely soup")
+    first, second = here.model.requests
+    assert all(one is other for one, other in zip(first.messages[:3], second.messages[:3], strict=True))
+
+
+async def test_each_demo_is_embedded_once_in_whatever_set_it_stands(letters: Open) -> None:
+    here = letters(['{"label": "good"}'] * 4)
+    made, reading = here.app._runner._embedder, Reading(Mood.spec)
+    sets = (DEMOS, DEMOS[:2], DEMOS[1:], DEMOS)
+
+    @program
+    async def asks(ctx: Context, text: str) -> str:
+        for demos in sets:
+            params = Params(demos=demos, nearest=1, scored={"label": Weights(near=0.0)}, model="test/model")
+            with pytest.raises(Unsupported, match="log-probabilities"):
+                await ctx.fork(overrides={reading.spec.name: params}).call(reading, text=text)
+        return text
+
+    await asks(text="the soup")
+    assert sorted(made.texts) == sorted([*(demo.inputs["text"] for demo in DEMOS), *["the soup"] * 4])
+
+
+@pytest.mark.parametrize(("near", "made"), [(0.0, 0), (1.0, 1)])
+async def test_nothing_is_learned_that_has_no_weight(
+    letters: Open, monkeypatch: pytest.MonkeyPatch, near: float, made: int
+) -> None:
+    pytest.importorskip("numpy")
+    letters(GOOD)
+    fitted: list[int] = []
+
+    class Counting(weigh.Classifier):
+        def __init__(self, points: Any, values: Any, count: int) -> None:
+            fitted.append(count)
+            super().__init__(points, values, count)
+
+    monkeypatch.setattr(weigh, "Classifier", Counting)
+    program = Mood.using(Params(layout="plain", demos=DEMOS, nearest=2, scored={"label": Weights(near=near)}))
+    for _ in range(2):
+        await program(text="the soup was lovely")
+    assert fitted == [2] * made
+
+
+async def test_others_go_on_while_it_learns_of_the_demos_once(house: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = house(told(" Friday\n", {" Friday": 0.9, " none": 0.1}))
+    free, begun = threading.Event(), threading.Event()
+    made: list[bool] = []
+
+    def learns(*rows: Any) -> SpanFinder:
+        begun.set()
+        made.append(free.wait(20))  # False where the loop was stalled: nobody could set it
+        return SpanFinder(*rows)
+
+    monkeypatch.setattr(weigh, "SpanFinder", learns)
+    scored = {"day": Weights(), "guest": Weights(absent="")}
+    program = Booking.using(Params(layout="plain", demos=BOOKINGS, scored=scored))
+
+    async def asks() -> str | None:
+        return (await program(text="on Friday")).day
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        given_up = group.create_task(asks())
+        others = [group.create_task(asks()) for _ in range(3)]
+        assert await asyncio.to_thread(begun.wait, 20)
+        given_up.cancel()
+        await asyncio.sleep(0.01)
+        free.set()
+    assert [one.result() for one in others] == ["Friday"] * 3
+    assert made == [True, True]  # one a field
+    assert here.calls == 6
+
+
+async def test_what_could_not_be_learned_is_tried_again(house: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    house(told(" Friday\n", {" Friday": 0.9, " none": 0.1}))
+    tries: list[int] = []
+
+    def learns(*rows: Any) -> SpanFinder:
+        tries.append(1)
+        if len(tries) == 1:
+            raise ConfigError("not now")
+        return SpanFinder(*rows)
+
+    monkeypatch.setattr(weigh, "SpanFinder", learns)
+    program = Booking.using(Params(layout="plain", demos=BOOKINGS, scored={"day": Weights(), "guest": Weights()}))
+    with pytest.raises(ConfigError, match="not now"):
+        await program(text="on Friday")
+    assert (await program(text="on Friday")).day == "Friday"
 
 
 async def test_nearest_demos_need_an_embedder(house: Open, monkeypatch: pytest.MonkeyPatch) -> None:

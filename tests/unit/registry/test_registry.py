@@ -144,6 +144,25 @@ async def test_a_rollback_passes_over_the_split_of_an_experiment(shelf: Shelf) -
     assert await shelf.back() == "1"  # out of a running one
 
 
+async def test_a_rollback_passes_over_an_experiment_without_a_winner(shelf: Shelf) -> None:
+    first, second, third = [await shelf.put(body) for body in "123"]
+    await shelf.label(first)
+    await shelf.label(second)
+    for _ in range(2):
+        await shelf.label(second, third)
+        await shelf.label(second)  # the control has the label back
+    assert [await shelf.back() for _ in range(2)] == ["1", "base"]
+    with pytest.raises(Conflict, match="nothing to roll back to"):
+        await shelf.back()
+
+
+async def test_of_a_version_that_was_released_twice_in_a_row_a_rollback_takes_back_both(shelf: Shelf) -> None:
+    first, second = await shelf.put("1"), await shelf.put("2")
+    for version in (first, second, second):
+        await shelf.label(version)
+    assert await shelf.back() == "1"
+
+
 async def test_a_split_that_came_first_is_rolled_back_to_the_code(shelf: Shelf) -> None:
     await shelf.label(BASE, await shelf.put("1"))
     assert await shelf.back() == "base"

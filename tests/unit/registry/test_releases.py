@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from kaizen.core.artifact import BASE, Arm, Artifact, Move, Released, Version
+from kaizen.core.artifact import BASE, Arm, Artifact, Head, Move, Released, Version
 from kaizen.core.errors import NotFound, StoreError
 from kaizen.core.params import NOTHING, Params
 from kaizen.core.scope import LOCAL, Scope
@@ -47,6 +47,10 @@ class Counting(MemoryArchive):
     async def moves(self, scope: Scope, kind: str | None = None, name: str | None = None, /) -> Sequence[Move]:
         self.asked["moves"] += 1
         return await super().moves(scope, kind, name)
+
+    async def heads(self, scope: Scope, kind: str | None = None, name: str | None = None, /) -> Sequence[Head]:
+        self.asked["heads"] += 1
+        return await super().heads(scope, kind, name)
 
     async def find(self, scope: Scope, kind: str, name: str, version: str, /) -> Version | None:
         self.asked["find"] += 1
@@ -297,6 +301,20 @@ async def test_a_version_can_be_asked_for(desk: Desk) -> None:
     await desk.label(one, label="canary")
     desk.now += 1
     assert await desk.at("canary") == both
+
+
+async def test_latest_is_read_once_until_there_is_a_newer_one(desk: Desk) -> None:
+    for name in (NAME, OTHER):
+        await desk.put("old", name)
+    assert await desk.at("latest") == {NAME: "old", OTHER: "old"}
+    asked = desk.archive.asked.copy()
+    for _ in range(10):
+        desk.now += 1
+        assert await desk.at("latest") == {NAME: "old", OTHER: "old"}
+    assert desk.archive.asked - asked == {"state": 10}
+    await desk.put("new")
+    desk.now += 0.5
+    assert await desk.at("latest") == {NAME: "new", OTHER: "old"}
 
 
 async def test_latest_is_the_code_where_there_is_no_version(desk: Desk) -> None:

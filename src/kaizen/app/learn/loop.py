@@ -11,40 +11,41 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import from_json
 
-from kaizen.app.learn.embedder import LocalEmbedder
+from kaizen.app.learn.apart import apart
 from kaizen.app.learn.optimize import optimize
 from kaizen.core.answer import Answer
 from kaizen.core.artifact import BASE
-from kaizen.core.context import Program
-from kaizen.core.errors import ConfigError, KaizenError
+from kaizen.core.context import Context, Program
+from kaizen.core.errors import ConfigError, Conflict, KaizenError
 from kaizen.core.params import NOTHING, Params
 from kaizen.core.protocols import Suspended
 from kaizen.core.scope import Scope
 from kaizen.learn.data.dataset import KIND as DATASET
 from kaizen.learn.data.dataset import Dataset
+from kaizen.learn.data.guard import kept_for_tests
 from kaizen.learn.data.rows import Row
-from kaizen.learn.data.split import split
-from kaizen.learn.feed import Feed, News
+from kaizen.learn.feed import Feed
 from kaizen.learn.loop.failures import alike
 from kaizen.learn.loop.loop import Loop
 from kaizen.learn.loop.monitor import Signal
 from kaizen.learn.loop.plan import Plan
-from kaizen.learn.loop.seams import Proposal, Wanted
-from kaizen.learn.loop.steps import Turn
-from kaizen.learn.metrics.metric import metric
+from kaizen.learn.loop.rows import parted
+from kaizen.learn.loop.seams import Arrived, Proposal, Wanted
+from kaizen.learn.loop.steps import Step, Turn
+from kaizen.learn.loop.tunable import Tuning
 from kaizen.ledger.scores import said_with
 from kaizen.registry.params import params_of
 from kaizen.registry.registry import PARAMS
 from kaizen.registry.releases import NO_RELEASES
 from kaizen.serve.doors import Optimized, Optimizing
 from kaizen.serve.load import load_program
+from kaizen.serve.measures import load_metric
 
 if TYPE_CHECKING:
     from kaizen.app import App
 
 _logger = logging.getLogger(__name__)
 
-_SHARES: Final = {"train": 0.5, "val": 0.25, "test": 0.25}
 _REWRITTEN: Final = 0.5
 """Instructions that have less than this in common with those before are a large change."""
 _READ: Final = 300
@@ -89,37 +90,55 @@ async def watch(
     Args:
         loop: the loops.
         scope: whose.
-        every: seconds between two looks; None looks once.
+        every: seconds between two looks; None looks once, and waits for what is searched.
         told: hears of each step: the program and what was done.
     """
-    while True:
-        try:
-            loops = await loop.programs(scope)
-            for program in dict.fromkeys([*loops, *await loop.experiments.programs(scope)]):
-                await _look(loop, scope, program, has_loop=program in loops, told=told or _untold)
-        except KaizenError as error:
-            _logger.warning("the loops can't be read: %s", error)
-        if every is None:
-            return
-        await asyncio.sleep(every)
-
-
-async def _look(loop: Loop, scope: Scope, program: str, *, has_loop: bool, told: Callable[[str, str], None]) -> None:
     try:
-        said = [f"{step.action}: {step.said}" for step in await loop.tick(scope, program)] if has_loop else []
+        while True:
+            await look(loop, scope, waits=every is None, told=told)
+            if every is None:
+                return
+            await asyncio.sleep(every)
+    finally:
+        await loop.close()
+
+
+async def look(
+    loop: Loop, scope: Scope, *, waits: bool = False, told: Callable[[str, str], None] | None = None
+) -> None:
+    """Look once at every program that has a loop or an experiment.
+
+    Args:
+        loop: the loops.
+        scope: whose.
+        waits: whether to wait for what is searched; else it goes on beside the next looks, until ``loop.close``.
+        told: hears of each step: the program and what was done.
+    """
+    try:
+        loops = await loop.programs(scope)
+        experiments = await loop.experiments.programs(scope)
+    except KaizenError as error:
+        _logger.warning("the loops can't be read: %s", error)
+        return
+    for program in dict.fromkeys([*loops, *experiments]):
+        for line in await _done(loop, scope, program, has_loop=program in loops, waits=waits):
+            if told is not None:
+                told(program, line)
+
+
+async def _done(loop: Loop, scope: Scope, program: str, *, has_loop: bool, waits: bool) -> Sequence[str]:
+    """What a look at one program did."""
+    try:
+        steps: Sequence[Step] = await loop.tick(scope, program, waits=waits) if has_loop else ()
+        said = [f"{step.action}: {step.said}" for step in steps]
         # one that a person began, beside a loop that is paused or without any
         experiment = await loop.experiments.step(scope, program)
         if experiment is not None and experiment.state != "running":
             said.append(f"experiment {experiment.number} {experiment.state}: {experiment.reason}")
     except KaizenError as error:
         _logger.warning("the loop of %s: %s", program, error)
-        return
-    for line in said:
-        told(program, line)
-
-
-def _untold(program: str, said: str) -> None:
-    """For who wants to hear nothing: it is on record."""
+        return []
+    return said
 
 
 class _Proposing:
@@ -129,12 +148,21 @@ class _Proposing:
         self._app, self._programs = app, programs
 
     async def __call__(self, wanted: Wanted, /) -> Proposal:
+        try:
+            return await apart(lambda: self._made(wanted), "kaizen-proposal")
+        except Conflict as error:
+            if error.detail.get("held"):
+                raise
+            # such as one that was begun with another plan: it will not be otherwise later
+            raise ConfigError(error.message) from error
+
+    async def _made(self, wanted: Wanted) -> Proposal:
         app, plan = self._app, wanted.plan
         program = self._program(plan)
         rows = await self._rows(plan)
         # the same parts each time: what was learned from once is never tested on later
-        parts = split(rows, seed=plan.seed, shares=_SHARES)
-        tested = {row.asked for row in parts["test"]}
+        parts = parted(rows, plan.seed)
+        tested = {row.asked for row in parts["test"]} | set(await kept_for_tests(app.registry, app.scope))
         corrected = [row for row in await self._corrections(plan, wanted.since) if row.asked not in tested]
         start = await self._params(plan.program, wanted.start)
         found = await optimize(
@@ -144,8 +172,8 @@ class _Proposing:
                 train=(*parts["train"], *corrected),
                 val=parts["val"],
                 test=parts["test"],
-                metric=load_program(plan.metric) if ".py" in plan.metric else metric(plan.metric, program.spec),
-                optimizer=plan.optimizer,
+                metric=load_metric(plan.metric, program),
+                optimizer=Tuning(plan.tunables) if plan.tunables else plan.optimizer,
                 calls=plan.calls,
                 usd=wanted.usd,
                 seed=plan.seed,
@@ -227,46 +255,35 @@ class _Noticing:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._embedder = LocalEmbedder()
         self._looked: dict[str, tuple[float, int]] = {}
 
-    async def __call__(self, plan: Plan, news: Sequence[News], since: float, /) -> Signal | None:
-        fresh = [one for one in news if one.at > since and one.score is not None and one.score.value is not None]
-        if not fresh:
+    async def __call__(self, plan: Plan, arrived: Arrived, /) -> Signal | None:
+        if not arrived.latest:
             return None
-        version = fresh[-1].call.version or BASE
-        corrected = await self._corrected(plan, fresh)
-        if corrected is not None:
-            return Signal("feedback", version, corrected)
-        clustered = await self._clustered(plan, fresh, since)
+        version = arrived.latest[-1].call.version or BASE
+        if plan.watch.feedback and arrived.corrections >= plan.watch.feedback:
+            return Signal("feedback", version, f"{arrived.corrections} corrections since the last proposal")
+        clustered = await self._clustered(plan, arrived)
         return None if clustered is None else Signal("failures", version, clustered)
 
-    async def _corrected(self, plan: Plan, fresh: Sequence[News]) -> str | None:
-        wanted = plan.watch.feedback
-        said = [one.score for one in fresh if one.score is not None and one.score.output_digest is not None]
-        if not wanted or len(said) < wanted:
-            return None
-        corrected = sum([(await said_with(self._app.ledger, one)).correct is not None for one in said])
-        return f"{corrected} corrections since the last proposal" if corrected >= wanted else None
-
-    async def _clustered(self, plan: Plan, fresh: Sequence[News], since: float) -> str | None:
+    async def _clustered(self, plan: Plan, arrived: Arrived) -> str | None:
         """Looked for when as many failures have come as make a cluster since it was looked for last."""
         least = plan.watch.alike
-        failed = [one.score is not None and (one.score.value or 0.0) < 0.5 for one in fresh]
-        last = self._looked.get(plan.program, (since, 0))
-        before = last[1] if last[0] == since else 0
-        if not least or sum(failed) - before < least:
+        since, before = self._looked.get(plan.program, (arrived.since, 0))
+        if since != arrived.since:
+            before = 0
+        if not least or arrived.failures - before < least:
             return None
-        self._looked[plan.program] = (since, sum(failed))
+        self._looked[plan.program] = (arrived.since, arrived.failures)
         texts: list[str] = []
         wrong: list[bool] = []
-        for one, is_failure in zip(fresh[-_READ:], failed[-_READ:], strict=True):
+        for one in arrived.latest[-_READ:]:
             data = await self._app.ledger.payload(self._app.scope, one.call.input_digest)
-            if data is not None:
+            if data is not None and one.score is not None:
                 texts.append(" ".join(str(value) for value in from_json(data).values()))
-                wrong.append(is_failure)
+                wrong.append((one.score.value or 0.0) < 0.5)
         try:
-            points = await self._embedder.embed(self._app.scope, texts)
+            points = await Context(await self._app.new_run()).embed(texts)
         except ConfigError as error:
             _logger.info("failures are not compared: %s", error)
             return None

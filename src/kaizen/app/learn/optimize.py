@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from kaizen.app.adapters import endpoint_of, own_prices
-from kaizen.core.artifact import Arm, Artifact
+from kaizen.core.artifact import Arm, Artifact, Version
 from kaizen.core.errors import Denied, NotFound
 from kaizen.core.ids import new_id
 from kaizen.core.protocols import Suspended
@@ -21,13 +21,15 @@ from kaizen.inference.prices import PriceTable
 from kaizen.learn.budget import parted
 from kaizen.learn.data.dataset import Sealed
 from kaizen.learn.data.guard import refuse_tests
+from kaizen.learn.evaluate.gate import may_decide
 from kaizen.learn.evaluate.judging import name_of
-from kaizen.learn.optimize.board import KIND
+from kaizen.learn.optimize.board import KIND, Board
 from kaizen.learn.optimize.compose import Ranked, is_strong, search_named
 from kaizen.learn.optimize.task import Task
 from kaizen.learn.ranking import Past, past_of
 from kaizen.learn.study import Plan, Study
 from kaizen.learn.verdict import Report, report_of
+from kaizen.registry.registry import PROD
 from kaizen.registry.releases import NO_RELEASES
 from kaizen.serve.doors import Optimized, Optimizing
 from kaizen.stores.allowances import FileAllowance, Limits, Taken
@@ -47,18 +49,25 @@ async def optimize(app: App, wanted: Optimizing) -> Optimized:
         Conflict: another process works on the run, or it was begun with another plan; or test rows are to be learned
             from.
         NotFound: there is no such run to go on with.
-        Denied: policy asks for somebody's word, or rows are kept for a test.
+        Denied: policy asks for somebody's word, rows are kept for a test, or the metric asks a judge that may not
+            decide anything.
     """
+    await may_decide(app.registry, app.scope, wanted.metric)
     await refuse_tests(app.registry, app.scope, (*wanted.train, *wanted.val))
     run_id = wanted.run_id or new_id()
     replay = await app.ledger.steps(app.scope, run_id, useless=True)
     allowance = _allowance(app, wanted, run_id)
-    if wanted.resumed and not await allowance.known():
-        raise NotFound(f"there is no optimizer's run {run_id} to go on with in {app.scope}")
     plan = _plan(app, wanted, run_id)
-    taken = await allowance.open(plan.version)
-    study = Study(plan, told=wanted.told, narrow=lambda calls: allowance.narrow(replace(allowance.limits, calls=calls)))
+    study = Study(
+        plan,
+        told=wanted.told,
+        narrow=lambda calls: allowance.narrow(replace(allowance.limits, calls=calls)),
+        keep=partial(_keep_candidates, app, plan),
+    )
     try:
+        if wanted.resumed and not await allowance.known():
+            raise NotFound(f"there is no optimizer's run {run_id} to go on with in {app.scope}")
+        await allowance.open(plan.version)
         wanted.begun(run_id, plan.search.estimate(plan.task, 1.0), len(plan.task.val))
         seconds = allowance.left_seconds()
         run = replace(
@@ -70,14 +79,15 @@ async def optimize(app: App, wanted: Optimizing) -> Optimized:
         )
         answer = await app.start_run(run, study, {"plan": plan.version})
     finally:
-        await _keep_candidates(app, study, run_id)
         taken = await allowance.close()
     if isinstance(answer, Suspended):
         detail = {"run_id": answer.run_id, "step": answer.step}
         raise Denied(f"run {run_id} waits for approval: {answer.question}", detail=detail)
     report = report_of(answer.outputs["report"])
-    versions = await _keep_winner(app, wanted, report, run_id)
-    return await _optimized(app, run_id, report, taken, versions, released=wanted.release and bool(versions))
+    # a run that was over already may be told again long afterwards: what was done with the label since then stands
+    over = answer.record.started_at + answer.record.latency_ms / 1000 if study.board is None else None
+    versions, released = await _keep_winner(app, wanted, report, run_id, over)
+    return await _optimized(app, run_id, report, taken, versions, released=released)
 
 
 def _plan(app: App, wanted: Optimizing, run_id: str) -> Plan:
@@ -99,15 +109,18 @@ def _plan(app: App, wanted: Optimizing, run_id: str) -> Plan:
         models=wanted.models,
         concurrency=wanted.concurrency,
         start=wanted.start,
+        cached=settings.inference.exact.enabled is not False,
     ).within(shares.search)
     search = search_named(wanted.optimizer) if isinstance(wanted.optimizer, str) else wanted.optimizer
+    test = Sealed(wanted.test) if wanted.test else None
     return Plan(
         task=task,
         search=search,
         shares=shares,
         tokens=wanted.tokens,
         usd=wanted.usd,
-        test=Sealed(wanted.test) if wanted.test else None,
+        test=test,
+        openings=None if test is None else partial(test.openings, app.ledger, app.scope, besides=run_id),
         run_id=run_id,
         strong=strong,
         past=partial(_past, app, run_id) if isinstance(search, Ranked) else None,
@@ -150,33 +163,56 @@ def _allowance(app: App, wanted: Optimizing, run_id: str) -> FileAllowance:
     )
 
 
-async def _keep_candidates(app: App, study: Study, run_id: str) -> None:
+async def _keep_candidates(app: App, plan: Plan, board: Board) -> None:
     """Every candidate that was scored, whether the run came to its end or not."""
-    if study.board is None:
-        return
-    name = study.plan.search.name
-    author = f"optimizer:{name}"
-    about = {"optimizer": name, "run": run_id, "metric": name_of(study.plan.task.metric)}
-    for artifact in study.board.artifacts(about):
-        await app.registry.put(app.scope, artifact, author=author, reason="tried")
+    name = plan.search.name
+    about = {"optimizer": name, "run": plan.run_id, "metric": name_of(plan.task.metric)}
+    for artifact in board.artifacts(about):
+        await app.registry.put(app.scope, artifact, author=f"optimizer:{name}", reason="tried")
 
 
-async def _keep_winner(app: App, wanted: Optimizing, report: Report, run_id: str) -> Mapping[str, int]:
-    """The winner's params as a version of each program they are for; with ``release`` the label moves to it as well."""
+async def _keep_winner(
+    app: App, wanted: Optimizing, report: Report, run_id: str, over: float | None
+) -> tuple[Mapping[str, int], bool]:
+    """The winner's params as a version of each program they are for; with ``release`` the label moves to it as well.
+
+    Args:
+        app: where they are kept.
+        wanted: what was asked for.
+        report: what was found.
+        run_id: the run.
+        over: when it was over, Unix seconds, if that was before it was asked for; None where it has just ended.
+
+    Returns:
+        The versions' numbers by program name, and whether they are what is released now.
+    """
     author = f"optimizer:{report.optimizer}"
     figures = report.test or report.chosen_on
     shown = "" if figures is None else f"; {figures.before:.3f} to {figures.after:.3f} on {figures.rows} rows"
     reason = f"{report.how}: {report.reason}{shown} (run {run_id})"
     versions: dict[str, int] = {}
+    released = wanted.release and bool(report.params)
     for name, body in report.params.items():
         version = await app.registry.put(
             app.scope, Artifact("params", name, body.encode()), author=author, reason=reason
         )
         versions[name] = version.number
         if wanted.release:
-            arms = [Arm(version.artifact.version)]
-            await app.registry.label(app.scope, "params", name, "prod", arms, actor=author, reason=reason)
-    return versions
+            released &= await _release(app, version, author, reason, over)
+    return versions, released
+
+
+async def _release(app: App, version: Version, author: str, reason: str, over: float | None) -> bool:
+    """Have ``prod`` show a version, unless it was moved after the run was over; whether it shows it."""
+    name, arms = version.artifact.name, (Arm(version.artifact.version),)
+    since = None
+    if over is not None:
+        moves = await app.registry.history(app.scope, "params", name, PROD)
+        if moves and moves[-1].at >= over:
+            return moves[-1].arms == arms
+        since = moves[-1].id if moves else ""
+    await app.registry.label(app.scope, "params", name, PROD, arms, actor=author, reason=reason, since=since)
+    return True
 
 
 async def _optimized(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kaizen.app import App
     from kaizen.learn.evaluate.plan import Plan, Told
     from kaizen.learn.evaluate.result import Evaluation
+    from kaizen.learn.experiment.experiments import Experiments
     from kaizen.learn.loop.loop import Loop
     from kaizen.serve.doors import Optimized, Optimizing
 
@@ -105,10 +106,42 @@ def _loops(app: App, programs: Mapping[str, Program]) -> Loop:
     return make_loop(app, programs)
 
 
-async def _look(loop: Loop, scope: Scope) -> None:
-    from kaizen.app.learn.loop import watch
+def _watched(app: App, programs: Mapping[str, Program]) -> Loop | Experiments:
+    """What is looked at: a loop needs contents, an experiment only records and labels."""
+    from kaizen.learn.experiment.experiments import Experiments
 
-    await watch(loop, scope, every=None)
+    return _loops(app, programs) if app.settings.ledger.payloads else Experiments(app.ledger, app.registry)
+
+
+async def _look(watched: Loop | Experiments, scope: Scope) -> None:
+    from kaizen.app.learn.loop import look
+    from kaizen.learn.experiment.experiments import Experiments
+
+    if isinstance(watched, Experiments):
+        await _judge(watched, scope)
+    else:
+        await look(watched, scope)
+
+
+async def _close(watched: Loop | Experiments) -> None:
+    from kaizen.learn.loop.loop import Loop
+
+    if isinstance(watched, Loop):
+        await watched.close()
+
+
+async def _judge(experiments: Experiments, scope: Scope) -> None:
+    """Look at every experiment once; what fails is told of and looked at again."""
+    try:
+        programs = await experiments.programs(scope)
+    except KaizenError as error:
+        _logger.warning("the experiments can't be read: %s", error)
+        return
+    for program in programs:
+        try:
+            await experiments.step(scope, program)
+        except KaizenError as error:
+            _logger.warning("the experiment on %s: %s", program, error)
 
 
 async def watch_all(
@@ -119,6 +152,8 @@ async def watch_all(
 ) -> None:
     """Look after the loops and experiments of every tenant, again and again, until cancelled.
 
+    Where contents are not kept there are no loops, which remember by them, and experiments alone are looked after.
+
     Args:
         app: where they run.
         programs: those that are loaded already.
@@ -128,21 +163,22 @@ async def watch_all(
     from kaizen.app.learn.loop import EVERY_S
 
     loaded = {name: one.program for name, one in programs.items()}
-    loops: dict[Scope, Loop] = {}
+    watched: dict[Scope, Loop | Experiments] = {}
     looking: dict[Scope, asyncio.Task[None]] = {}
     try:
         while True:
             await asyncio.sleep(EVERY_S if every is None else every)
             for scope in await _known(app, scopes):
-                if scope not in loops:
-                    loops[scope] = _loops(within(app, scope), loaded)
-                # each by itself: one tenant's search must not stop the watch over the others
+                if scope not in watched:
+                    watched[scope] = _watched(within(app, scope), loaded)
+                # each by itself: what takes one tenant long must not stop the watch over the others
                 if scope not in looking or looking[scope].done():
-                    looking[scope] = asyncio.ensure_future(_look(loops[scope], scope))
+                    looking[scope] = asyncio.ensure_future(_look(watched[scope], scope))
     finally:
         for task in looking.values():
             task.cancel()
         await asyncio.gather(*looking.values(), return_exceptions=True)
+        await asyncio.gather(*(_close(one) for one in watched.values()))
 
 
 async def _known(app: App, scopes: Callable[[], Awaitable[Sequence[Scope]]]) -> Sequence[Scope]:

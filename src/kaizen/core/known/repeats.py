@@ -12,18 +12,30 @@ from typing import Any, Final
 from kaizen.core.request import Request
 
 KEPT: Final = 1024
-"""How many are kept; one more, and all are forgotten."""
+"""How many are kept, each with what was made of it; one more, and all are forgotten."""
 
 Facts = dict[object, Any]
 
 # By identity: to hash a request costs more than to look. It is held, so that no other takes over its id.
 _known: dict[int, tuple[Request, Facts]] = {}
+# Those that count: what a layer made of one of them goes with it.
+_named: set[int] = set()
 
 
-def remember(request: Request) -> None:
-    """This one will come again."""
-    if len(_known) >= KEPT:
-        _known.clear()
+def remember(request: Request, *, made_of: Request | None = None) -> None:
+    """This one will come again.
+
+    Args:
+        request: which.
+        made_of: the one that a layer made it of, once for as long as that one is kept: it takes no place of its own.
+    """
+    if made_of is None:
+        if len(_named) >= KEPT:
+            _named.clear()
+            _known.clear()
+        _named.add(id(request))
+    elif id(made_of) not in _known:
+        return  # it was forgotten meanwhile, and this with it
     _known[id(request)] = (request, {})
 
 

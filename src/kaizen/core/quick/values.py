@@ -20,13 +20,16 @@ def quick(cls: type[T]) -> type[T]:
     one of a class that has the same slots and is not frozen, assigns, and turns it back. Nobody else ever holds it
     meanwhile.
 
+    It can have no subclasses: their instances would be turned into ones of this class.
+
     Raises:
         TypeError: for what is no frozen, slotted dataclass right below ``object``, or does more at its making.
     """
     given: tuple[Field[Any], ...] = fields(cast("Any", cls))
     names = [field.name for field in given]
     slots = tuple(cls.__dict__.get("__slots__", ()))
-    if cls.__bases__ != (object,) or list(slots) != names or hasattr(cls, "__post_init__"):
+    assigned = all(field.init for field in given)
+    if cls.__bases__ != (object,) or list(slots) != names or not assigned or hasattr(cls, "__post_init__"):
         raise TypeError(f"{cls.__name__} is no plain frozen dataclass with slots")
     open_cls = type(f"_Open{cls.__name__}", (), {"__slots__": slots})
     space: dict[str, Any] = {
@@ -63,7 +66,12 @@ def quick(cls: type[T]) -> type[T]:
     changing = [" for name, one in changes.items(): setattr(new, name, one)", " new.__class__ = _Shut", " return new"]
     exec("\n".join(["def copied(value, changes):", *copying, *changing]), space)  # noqa: S102 - as above
     _copiers[cls] = space["copied"]
+    cast("Any", cls).__init_subclass__ = classmethod(_refused)
     return cls
+
+
+def _refused(cls: type[Any], **_: object) -> None:
+    raise TypeError(f"{cls.__name__} would be a subclass of {cls.__bases__[0].__name__}, whose making is its own")
 
 
 def changed(value: T, /, **changes: Any) -> T:
@@ -71,5 +79,10 @@ def changed(value: T, /, **changes: Any) -> T:
 
     Raises:
         AttributeError: there is no such field.
+        TypeError: ``quick`` did not make its class.
     """
-    return cast("T", _copiers[type(value)](value, changes))
+    try:
+        copier = _copiers[type(value)]
+    except KeyError:
+        raise TypeError(f"{type(value).__name__} is not quick: use dataclasses.replace") from None
+    return cast("T", copier(value, changes))

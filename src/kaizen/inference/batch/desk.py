@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, field
@@ -99,31 +99,44 @@ class Desk:
         self._tracks: dict[str, _Track] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def answer(self, key: str, request: Request) -> Answered:
+    async def answer(self, key: str, request: Request, count: Callable[[], Awaitable[Request]]) -> Answered:
         """The answer, as soon as the call's batch has ended; the batch it is in already, or a new one.
+
+        Args:
+            key: what the call is known by.
+            request: what is asked.
+            count: counts it where it is about to go into a new batch, and gives what may be sent; see ``Allowance``.
 
         Raises:
             ProviderError: if the vendor takes no batch, or answered this call with an error.
         """
         scope = request.scope
         for _ in range(_ROUNDS):
-            place = await self._book.place(scope, key) or await self._gather(key, request)
+            place = await self._book.place(scope, key)
+            if place is None:
+                request = await count()
+                place = await self._gather(key, request)
             try:
                 return await self._follow(request, *place)
             except _Gone:
                 continue
         raise Unavailable("the batch could not be handed in", model=request.model)
 
-    async def take_back(self, key: str, request: Request) -> None:
-        """A call is asked in another way: its batch is cancelled if that was the last one in it."""
+    async def take_back(self, key: str, request: Request) -> bool:
+        """A call is asked in another way: its batch is cancelled if that was the last one in it.
+
+        Returns:
+            Whether it was in a batch already, so that nobody can tell what the vendor has answered.
+        """
         place = await self._book.place(request.scope, key)
         if place is None:
-            return
+            return False
         row = await self._book.batch(request.scope, place[0])
         left = await self._book.release(request.scope, key)
         if not left and row is not None and row[0] is not None:
             with suppress(KaizenError):  # it is only money: the call itself is answered elsewhere
                 await self._apis[_provider(request)].cancel(row[0])
+        return True
 
     # -- gathering --------------------------------------------------------------------------------
 

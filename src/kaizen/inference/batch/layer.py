@@ -13,10 +13,10 @@ from types import CoroutineType
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from kaizen.core.errors import ProviderError, StoreError
+from kaizen.core.errors import ProviderError, StoreError, Timeout
 from kaizen.core.ids import digest
 from kaizen.core.protocols import Provider
-from kaizen.core.request import Chunk, Reply, Request, Stage
+from kaizen.core.request import Chunk, Claim, Reply, Request, Stage, Usage
 from kaizen.inference.batch.api import BatchApi, Book
 from kaizen.inference.batch.desk import Answered, Desk, Timing
 from kaizen.inference.key import request_key
@@ -24,6 +24,7 @@ from kaizen.inference.prices import PriceTable
 from kaizen.inference.streams import closing
 
 LAYER: Final = "batch"
+_NOTHING: Final = Usage()
 
 
 class Batch:
@@ -36,6 +37,11 @@ class Batch:
 
     A call of a run is known again by its run, step and request: made again after the process died, it gets what its
     batch brought, and no batch is handed in twice. Calls outside a run are new each time.
+
+    A call is taken from its run's allowance when it goes into a batch, and what it used is put in the place of that
+    when it is answered, at the direct price. A batch that took nothing gives it back, but not one that a call was taken
+    back from: that may have been answered and billed. Who finds a batch that an earlier process handed in takes nothing
+    more, and what that one took stays taken.
 
     Args:
         inner: whom to ask directly.
@@ -83,22 +89,24 @@ class Batch:
         if left is not None and left < self._timing.least_wait:
             return await self._ask(request, "it has less time than least_wait", begun)
         key = _key(request)
-        desk = self._desk()
-        if request.allowance is not None:
-            await request.allowance.take(request)  # it goes past the adapters, where calls are counted else
+        desk, taken = self._desk(), _Taken(request)
         limit = asyncio.timeout(None if left is None else max(0.0, left - self._timing.reserve))
         try:
             async with limit:
-                answered = await desk.answer(key, request)
+                answered = await desk.answer(key, request, taken.take)
         except TimeoutError:
             if not limit.expired():
                 raise
-            await desk.take_back(key, request)
+            if not await desk.take_back(key, request):
+                await taken.settle(_NOTHING)
             return await self._ask(request, "its batch took too long", begun)
         except (ProviderError, StoreError) as error:
             with suppress(StoreError):
                 await desk.take_back(key, request)
+            if not isinstance(error, StoreError | Timeout):  # else nobody can tell whether it was handed in
+                await taken.settle(_NOTHING)
             return await self._ask(request, f"its batch failed: {error.code}", begun)
+        await taken.settle(answered.reply.usage)
         return await self._priced(answered, begun)
 
     async def _ask(self, request: Request, why: str, begun: float) -> Reply:
@@ -124,6 +132,29 @@ class Batch:
             if desk is None:
                 desk = self._desks[loop] = Desk(_Made(self._factories, self._apis), self._book, self._timing)
         return desk
+
+
+class _Taken:
+    """What a call took from its run's allowance: it goes past the adapters, where calls are counted else."""
+
+    __slots__ = ("_claim", "_request")
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._claim: Claim | None = None
+
+    async def take(self) -> Request:
+        """The request as it may be sent; once taken it is not taken again for another try."""
+        if self._request.allowance is None:
+            return self._request
+        if self._claim is None:
+            self._claim = await self._request.allowance.take(self._request)
+        return self._claim.request
+
+    async def settle(self, usage: Usage) -> None:
+        """Put what was used in the place of what was taken, if anything was."""
+        if self._claim is not None:
+            await self._claim.settle(usage)
 
 
 class _Made(Mapping[str, BatchApi]):

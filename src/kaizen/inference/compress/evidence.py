@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
+import os
 import re
-from collections.abc import Iterator
+import secrets
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +30,9 @@ _SAME_WORDS: Final = 0.8
 _NUMBER: Final = re.compile(r"\d+(?:[.,:]\d+)*")
 _NEGATION: Final = re.compile(r"\b(?:no|not|never|none|false|cannot|\w+n't)\b", re.IGNORECASE)
 _DROPPED: Final = frozenset(("the", "a", "an"))
+# The file is asked that often, not for each call.
+_LOOK_EVERY_S: Final = 0.05
+_KEPT: Final = 2 * 1024 * 1024  # some 20,000 comparisons
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +91,16 @@ class Evidence:
     """Agreements by tenant, model, type of task and level.
 
     Args:
-        file: where they are kept, a JSON line each; several processes of a machine may share it. None keeps them in
-            this process alone.
+        file: where they are kept, a JSON line each; several processes of a machine may share it, and see each other's
+            within 50 ms. None keeps them in this process alone.
+        kept: bytes of the newest comparisons that stay when the file has grown to twice as many: the older go.
     """
 
-    def __init__(self, file: Path | None = None) -> None:
-        self._file = file
-        self._read = 0
+    def __init__(self, file: Path | None = None, *, kept: int = _KEPT) -> None:
+        self._file, self._kept = file, kept
+        self._read, self._place = 0, (0, 0)  # how far it was read; its inode and size then
+        self._first = b""  # its first line: another one begins another file
+        self._look_at = 0.0
         self._known: dict[Key, dict[int, Agreement]] = {}
 
     def of(self, scope: Scope, model: str, task: str) -> dict[int, Agreement]:
@@ -118,9 +129,15 @@ class Evidence:
         if self._file is None:
             self._count(key, level, agreed=agreed)
             return
+        line = json.dumps([*key, level, int(agreed)]).encode() + b"\n"
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        with self._file.open("ab") as file:  # a short line at the end of a file is written whole or not at all
-            file.write(json.dumps([*key, level, int(agreed)]).encode() + b"\n")
+        with _alone(self._file):
+            with self._file.open("ab") as file:
+                file.write(line)
+                size = file.tell()
+            if size > 2 * self._kept:
+                self._shorten(self._file)
+        self._look_at = 0.0
 
     def strongest(self, scope: Scope, model: str, task: str, risk: float) -> tuple[int, float]:
         """The highest level whose risk, and that of all levels below it, is known to be under the limit; its risk.
@@ -137,14 +154,21 @@ class Evidence:
 
     def _refresh(self) -> None:
         """Read what was added since, by this process or another."""
-        if self._file is None:
+        now = time.monotonic()
+        if self._file is None or now < self._look_at:
             return
+        self._look_at = now + _LOOK_EVERY_S
         try:
-            if self._file.stat().st_size == self._read:
+            found = self._file.stat()
+            if (found.st_ino, found.st_size) == self._place:
                 return
             with self._file.open("rb") as file:
+                found, first = os.fstat(file.fileno()), file.readline()
+                if first != self._first:  # it was rewritten
+                    self._known, self._first, self._read = {}, first, 0
                 file.seek(self._read)
                 lines = file.read()
+            self._place = found.st_ino, found.st_size
         except FileNotFoundError:
             return
         whole = lines[: lines.rfind(b"\n") + 1]
@@ -152,10 +176,28 @@ class Evidence:
         for key, level, agreed in _lines(whole):
             self._count(key, level, agreed=agreed)
 
+    def _shorten(self, file: Path) -> None:
+        """Keep the newest. The others' readers find another file under the name, and read it from its beginning."""
+        newest = file.read_bytes()[-self._kept :].partition(b"\n")[2]
+        draft = file.with_name(f"{file.name}.new")
+        draft.write_bytes(b'["%b"]\n%b' % (secrets.token_hex(8).encode(), newest))
+        draft.replace(file)
+
     def _count(self, key: Key, level: int, *, agreed: bool) -> None:
         levels = self._known.setdefault(key, {})
         now = levels.get(level, Agreement())
         levels[level] = Agreement(now.compared + 1, now.differed + (not agreed))
+
+
+@contextmanager
+def _alone(file: Path) -> Generator[None, None, None]:
+    """As the only one, of all processes, that writes in this file's folder."""
+    held = os.open(file.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
 
 
 def _key(scope: Scope, model: str, task: str) -> Key:

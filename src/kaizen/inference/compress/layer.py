@@ -185,8 +185,8 @@ class Compress:
     async def _tried(self, request: Request) -> Reply | None:
         try:
             return await self._inner.complete(request)
-        except ProviderError:
-            return None  # what was only asked to learn fails nobody's call
+        except KaizenError:
+            return None  # what was only asked to learn fails nobody's call, nor does an allowance that has none left
 
     async def _staged(self, plan: _Plan, reply: Reply) -> Reply:
         short = plan.short

@@ -110,7 +110,7 @@ class Flight:
         """What a caller is told of the failure.
 
         Callers that share it get copies: each notes its own record on the error it raises, and only one of them has
-        asked a provider.
+        asked a provider, and owes what that may have billed.
         """
         error = self.error or Unavailable("the call ended without an answer", model=self.request.model)
         if not shared or not isinstance(error, KaizenError):
@@ -119,8 +119,8 @@ class Flight:
         made = type(error).__new__(type(error), *error.args)
         made.__dict__.update(error.__dict__)
         made.__dict__.pop("_kaizen_record", None)
-        if isinstance(made, ProviderError):
-            made.detail = {**made.detail, "attempts": 0}
+        asked = {"attempts": 0} if isinstance(made, ProviderError) else {}
+        made.detail = {**made.detail, "billed": False, **asked}
         return made
 
     def cut_short(self, deadline: float | None) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any, Final, cast
 
@@ -174,6 +174,9 @@ async def _row(ledger: Ledger, record: Record, word: _Word, wish: Wish, counts: 
     if wish.redact:
         row, taken = redacted(row)
         counts.found.update(taken)
+        if row.group is not None:
+            # a group is often an e-mail address. Keyed, since who has a list of addresses could try them one by one
+            row = replace(row, group=ledger.seal(record.scope, f"group {row.group}".encode()).digest)
     return row
 
 

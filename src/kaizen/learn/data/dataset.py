@@ -15,8 +15,11 @@ from kaizen.core.artifact import Artifact
 from kaizen.core.context import Context
 from kaizen.core.errors import Conflict, Denied, InvalidInput
 from kaizen.core.ids import digest
+from kaizen.core.record import RecordQuery
+from kaizen.core.scope import Scope
 from kaizen.core.spec import Field, Spec
 from kaizen.learn.data.rows import Row, canonical
+from kaizen.ledger.ledger import Ledger
 
 KIND: Final = "dataset"
 
@@ -161,8 +164,9 @@ class Sealed:
     """Test rows that nobody reads before the test.
 
     An optimizer may be handed them, and learns how many they are and nothing else: reading is a ``Denied`` while it
-    searches, and afterwards needs a reason and leaves a record. They open once: who tests twice and keeps the better
-    has trained on the test.
+    searches, and afterwards needs a reason and leaves a record. They open for one reason: who tests twice and keeps
+    the better has trained on the test. Other runs may have opened the same rows before, which ``openings`` counts:
+    what they then say is worth less each time.
 
     Args:
         rows: the rows.
@@ -207,6 +211,22 @@ class Sealed:
         if leaked:
             verb = "is" if leaked == 1 else "are"
             raise Conflict(f"{leaked} of the rows to learn from {verb} among the {len(self)} to test on: take them out")
+
+    async def openings(self, ledger: Ledger, scope: Scope, *, besides: str = "") -> int:
+        """How many runs have opened these very rows.
+
+        Args:
+            ledger: where that is on record. What was erased there is not counted.
+            scope: whose.
+            besides: a run that does not count.
+        """
+        runs: set[str] = set()
+        async for record in ledger.records(scope, RecordQuery(kind="program", ref=_OPENING.name, status="ok")):
+            if record.run_id not in (besides, *runs):
+                data = await ledger.payload(scope, record.input_digest)
+                if data is not None and from_json(data)["rows"] == self.version:
+                    runs.add(record.run_id)
+        return len(runs)
 
     async def open(self, ctx: Context, reason: str) -> tuple[Row, ...]:
         """The rows; the opening is a step of the run, on record.

@@ -17,9 +17,9 @@ def split(
 ) -> dict[str, tuple[Row, ...]]:
     """Part rows by shares.
 
-    Rows of one group stay together; a row without a group stays with those of the same inputs, so that no question is
-    both learned and tested. Groups are taken in an order that the seed and their names decide, whatever order the
-    rows have, and fill one part after another: a part misses its share by less than one group.
+    Rows of one group stay together, and so do rows of the same inputs, so that no question is both learned and tested:
+    groups that share one are taken for one. Groups are taken in an order that the seed and their names decide, whatever
+    order the rows have, and fill one part after another: a part misses its share by less than one group.
 
     Args:
         rows: what to part; each part keeps their order.
@@ -33,7 +33,7 @@ def split(
     if not shares or abs(sum(shares.values()) - 1.0) > 1e-6 or min(shares.values()) < 0:
         raise ConfigError(f"the shares of a split have to sum to 1, not {sum(shares.values()):g}")
     rows = tuple(rows)
-    names = [f"group {row.group}" if by_group and row.group is not None else f"row {row.asked}" for row in rows]
+    names = _joined(rows, by_group=by_group)
     sizes: dict[str, int] = {}
     for name in names:
         sizes[name] = sizes.get(name, 0) + 1
@@ -42,6 +42,22 @@ def split(
     for name, row in zip(names, rows, strict=True):
         made[parts[name]].append(row)
     return {part: tuple(its) for part, its in made.items()}
+
+
+def _joined(rows: Sequence[Row], *, by_group: bool) -> list[str]:
+    """The group of each row, by the first name in order of all that are joined with it."""
+    above: dict[str, str] = {}
+
+    def first(name: str) -> str:
+        while (up := above.setdefault(name, name)) != name:
+            above[name] = name = above[up]  # halving the path keeps it short
+        return name
+
+    for row in rows:
+        if by_group and row.group is not None:
+            one, other = sorted((first(f"group {row.group}"), first(f"row {row.asked}")))
+            above[other] = one
+    return [first(f"row {row.asked}") for row in rows]
 
 
 def _placed(sizes: Mapping[str, int], seed: int, shares: Mapping[str, float], total: int) -> dict[str, str]:

@@ -33,6 +33,13 @@ class Guard:
     quantity: Quantity
     margin: float
 
+    @property
+    def absurd(self) -> bool:
+        """Whether no candidate, or every one, would pass it; ratios beyond 10 are past what is kept of them."""
+        if self.quantity in ("latency", "cost"):
+            return not 1 <= self.margin < 10
+        return not 0 <= self.margin < 1
+
 
 GUARDS: Final = (Guard("errors", 0.02), Guard("latency", 1.5), Guard("cost", 1.5), Guard("score", 0.1))
 
@@ -63,6 +70,21 @@ class Rule:
     scores: int = 5
     window_s: float = 3600.0
 
+    def __post_init__(self) -> None:
+        wrong = [
+            said
+            for holds, said in (
+                (self.least < 100, "needs 100 subjects an arm at least: fewer say nothing about a rare mistake"),
+                (not 0 < self.alpha <= 0.2, "needs an alpha above 0 and up to 0.2"),
+                (not 0 <= self.effect < 1, "needs an effect from 0 to 1"),
+                (self.scores < 1 or self.window_s < 0, "needs a score a subject, and a window of no less than 0 s"),
+                (any(guard.absurd for guard in self.guards), "has a guard whose margin makes no sense"),
+            )
+            if holds
+        ]
+        if wrong:
+            raise ConfigError(f"the rule of an experiment {'; it '.join(wrong)}")
+
 
 RULE: Final = Rule()
 
@@ -88,7 +110,6 @@ class Definition:
     rule: Rule = RULE
 
     def __post_init__(self) -> None:
-        rule = self.rule
         wrong = [
             said
             for holds, said in (
@@ -96,11 +117,6 @@ class Definition:
                 (len({arm.version for arm in self.arms}) < len(self.arms), "has one version in two arms"),
                 (any(not 0 < arm.weight < 1 for arm in self.arms), "needs weights between 0 and 1"),
                 (abs(sum(arm.weight for arm in self.arms) - 1) > 1e-6, "needs weights that sum to 1"),
-                (rule.least < 100, "needs 100 subjects an arm at least: fewer say nothing about a rare mistake"),
-                (not 0 < rule.alpha <= 0.2, "needs an alpha above 0 and up to 0.2"),
-                (not 0 <= rule.effect < 1, "needs an effect from 0 to 1"),
-                (rule.scores < 1 or rule.window_s < 0, "needs a score a subject, and a window of no less than 0 s"),
-                (any(_absurd(guard) for guard in rule.guards), "has a guard whose margin makes no sense"),
             )
             if holds
         ]
@@ -126,13 +142,6 @@ def definition_of(artifact: Artifact) -> Definition:
 @cache
 def _adapter() -> TypeAdapter[Definition]:
     return TypeAdapter(Definition)
-
-
-def _absurd(guard: Guard) -> bool:
-    """Whether no candidate, or every one, would pass it; ratios beyond 10 are past what is kept of latency and cost."""
-    if guard.quantity in ("latency", "cost"):
-        return not 1 <= guard.margin < 10
-    return not 0 <= guard.margin < 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, cast, get_args
 
 from kaizen.core.artifact import BASE, Arm, Move, Version
 from kaizen.core.errors import Conflict, InvalidInput, NotFound
@@ -19,9 +19,13 @@ from kaizen.learn.experiment.definition import KIND, Definition, Standing, State
 from kaizen.learn.experiment.trial import Call, Trial
 from kaizen.learn.feed import Feed
 from kaizen.ledger.ledger import Ledger
+from kaizen.registry.params import params_of
 from kaizen.registry.registry import LATEST, PARAMS, Registry
 
 _RUNNING: Final = "running"
+_STATES: Final = get_args(State)
+_SPLITTING_S: Final = 60.0
+"""Seconds after its mark at which an experiment whose label is not split was given up by who began it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,7 @@ class _Live:
     trial: Trial
     feed: Feed
     split: Move
+    last: Move
     others: Counter[str] = field(default_factory=Counter[str])
 
 
@@ -69,16 +74,19 @@ class Experiments:
     def __init__(self, ledger: Ledger, registry: Registry, *, clock: Callable[[], float] = time.time) -> None:
         self._ledger, self._registry, self._clock = ledger, registry, clock
         self._live: dict[tuple[Scope, str], _Live] = {}
+        self._over: dict[tuple[Scope, str], Experiment] = {}
 
     async def start(self, scope: Scope, definition: Definition, *, actor: str, reason: str = "") -> Experiment:
         """Keep the definition, then split the label's traffic.
 
         Raises:
-            Conflict: one is running on this program, or the label moves at the same time.
+            Conflict: one is running on this program or begins at the same time, the label moves at the same time, or
+                two arms were made for different contracts.
             NotFound: there is no such version.
         """
         program, label = definition.program, definition.label
-        running = await self._running(scope, program)
+        marks = await self._marks(scope, program)
+        running = await self._running(scope, program, marks)
         if running is not None:
             raise Conflict(
                 f"experiment {running.number} is running on {program}: `kaizen experiment stop {program}` ends it"
@@ -87,11 +95,15 @@ class Experiments:
         known = {head.version for head in await self._registry.heads(scope, PARAMS, program)} | {BASE}
         if lacking := [arm.version for arm in definition.arms if arm.version not in known]:
             raise NotFound(f"{program} has no version {lacking[0]}")
+        await self._check_contracts(scope, definition)
         version = await self._registry.put(scope, definition.artifact(), author=actor, reason=reason or "experiment")
         address = version.artifact.version
-        await self._mark(scope, program, address, _RUNNING, actor, reason or "begun")
+        # of two that begin at once one is refused here, before it has split anything
+        begun = [mark.id for mark in marks if mark.label == _RUNNING]
+        since = begun[-1] if begun else ""
+        await self._mark(scope, program, address, _RUNNING, actor, reason or "begun", since=since)
         try:
-            await self._registry.label(
+            split = await self._registry.label(
                 scope,
                 PARAMS,
                 program,
@@ -102,38 +114,54 @@ class Experiments:
                 since=moves[-1].id if moves else "",
             )
         except BaseException:
-            await self._mark(scope, program, address, "stopped", actor, "its traffic could not be split")
+            # the label may have moved though the answer was lost: then it goes back
+            verdict = Verdict("stopped", 0, "its traffic could not be split", self._clock())
+            await self._end(scope, version, None, verdict)
             raise
-        return await self._report(scope, version)
+        if _last_of(await self._marks(scope, program))[address].label != _RUNNING:
+            # it took so long that a look in between held it for given up: from here on it is looked after again
+            await self._mark(scope, program, address, _RUNNING, actor, reason or "begun")
+        # nothing has come yet, and what is read of it belongs to who judges it
+        return await self._report(scope, version, self._watched(scope, definition, split))
 
     async def programs(self, scope: Scope) -> Sequence[str]:
         """Names of the programs that have an experiment running."""
         moves = await self._registry.archive.moves(scope, KIND)
-        last = {move.name: move.label for move in moves}
-        return [name for name, label in last.items() if label == _RUNNING]
+        names = dict.fromkeys(move.name for move in moves)
+        return [name for name in names if _running_of([move for move in moves if move.name == name])]
 
     async def status(self, scope: Scope, program: str) -> Experiment | None:
         """The latest experiment on a program, judged by what there is now, nothing moved; None where there was none."""
-        heads = await self._registry.heads(scope, KIND, program)
-        if not heads:
+        marks = await self._marks(scope, program)
+        if not marks:
             return None
-        running = await self._running(scope, program)
-        version = running or await self._registry.version(scope, KIND, program, LATEST)
-        return await self._report(scope, version)
+        address = _running_of(marks) or marks[-1].arms[0].version
+        return await self._report(scope, await self._registry.version(scope, KIND, program, address))
 
     async def step(self, scope: Scope, program: str) -> Experiment | None:
-        """Judge the running experiment by what there is now, and move the label if it is over; None where none runs."""
-        version = await self._running(scope, program)
+        """Judge the running experiment by what there is now, and move the label if it is over; None where none runs.
+
+        One whose label somebody else moved is over, too: no more subjects come, so no rule would ever end it.
+        """
+        marks = await self._marks(scope, program)
+        version = await self._running(scope, program, marks)
         if version is None:
             return None
+        address = version.artifact.version
         live = await self._read(scope, version)
-        if live is not None:
-            live.trial.due(self._clock())
-            if live.trial.verdict is None:
-                return await self._report(scope, version)
-            return await self._end(scope, version, live, live.trial.verdict)
-        verdict = Verdict("stopped", 0, "its traffic was never split", self._clock())
-        return await self._end(scope, version, None, verdict)
+        if live is None:
+            if self._clock() - _last_of(marks)[address].at < _SPLITTING_S:
+                return await self._report(scope, version)  # who began it is about to split the label
+            verdict = Verdict("stopped", 0, "its traffic was never split", self._clock())
+            return await self._end(scope, version, None, verdict)
+        live.trial.due(self._clock())
+        verdict = live.trial.verdict
+        if verdict is None and live.last.id != live.split.id:
+            # moved by hand, which is told at the end, or by who ended it and died before it could say so
+            verdict = Verdict("stopped", 0, live.last.reason, live.last.at)
+        if verdict is None:
+            return await self._report(scope, version, live)
+        return await self._end(scope, version, live, verdict)
 
     async def stop(self, scope: Scope, program: str, *, actor: str, reason: str) -> Experiment:
         """End the running experiment by hand; the control gets the label back.
@@ -141,7 +169,7 @@ class Experiments:
         Raises:
             NotFound: none is running.
         """
-        version = await self._running(scope, program)
+        version = await self._running(scope, program, await self._marks(scope, program))
         if version is None:
             raise NotFound(f"no experiment is running on {program}")
         live = await self._read(scope, version)
@@ -150,31 +178,56 @@ class Experiments:
 
     # -- inside -----------------------------------------------------------------------------------
 
-    async def _running(self, scope: Scope, program: str) -> Version | None:
+    async def _marks(self, scope: Scope, program: str) -> Sequence[Move]:
+        """Where the experiments on a program stood, oldest first."""
         moves = await self._registry.history(scope, KIND, program)
-        if not moves or moves[-1].label != _RUNNING:
-            return None
-        return await self._registry.version(scope, KIND, program, moves[-1].arms[0].version)
+        return [move for move in moves if move.label in _STATES]
+
+    async def _running(self, scope: Scope, program: str, marks: Sequence[Move]) -> Version | None:
+        address = _running_of(marks)
+        return None if address is None else await self._registry.version(scope, KIND, program, address)
+
+    async def _check_contracts(self, scope: Scope, definition: Definition) -> None:
+        """Whatever contract the program has: of versions made for two, one fails every call."""
+        program = definition.program
+        made = [
+            params_of((await self._registry.version(scope, PARAMS, program, arm.version)).artifact).contract
+            for arm in definition.arms
+            if arm.version != BASE
+        ]
+        if len({contract for contract in made if contract is not None}) > 1:
+            raise Conflict(f"versions of {program} that were made for different contracts can't be compared")
 
     async def _split(self, scope: Scope, definition: Definition, address: str) -> tuple[Move | None, Move | None]:
         """The move that split the label for an experiment, and the label's last move."""
         moves = await self._registry.history(scope, PARAMS, definition.program, definition.label)
         own = [move for move in moves if move.actor == _actor(address) and len(move.arms) > 1]
-        return (own[0] if own else None), (moves[-1] if moves else None)
+        return (own[-1] if own else None), (moves[-1] if moves else None)
 
-    async def _read(self, scope: Scope, version: Version) -> _Live | None:
-        """The experiment with all that has come; None where its label was never split."""
+    def _watched(self, scope: Scope, definition: Definition, split: Move, until: float | None = None) -> _Live:
+        """An experiment of which nothing is read yet."""
+        # overlapping what came a moment before the split costs nothing: it has no arm
+        since = split.at - 1
+        feed = Feed(self._ledger, scope, definition.program, None, since, until=until, clock=self._clock)
+        return _Live(Trial(replace(definition, begun=split.at)), feed, split, split)
+
+    async def _read(self, scope: Scope, version: Version, until: float | None = None) -> _Live | None:
+        """The experiment with all that has come; None where its label was never split.
+
+        Where it is said until when, it is over: it is read once, and not kept to be read on.
+        """
         artifact = version.artifact
         key = (scope, artifact.version)
-        live = self._live.get(key)
         definition = definition_of(artifact)
-        if live is None:
-            split, _ = await self._split(scope, definition, artifact.version)
-            if split is None:
-                return None
-            # overlapping what came a moment before the split costs nothing: it has no arm
-            feed = Feed(self._ledger, scope, definition.program, None, split.at - 1, clock=self._clock)
-            live = self._live[key] = _Live(Trial(replace(definition, begun=split.at)), feed, split)
+        split, last = await self._split(scope, definition, artifact.version)
+        if split is None or last is None:
+            return None
+        live = self._live.get(key)
+        if live is None or live.split.id != split.id or until is not None:
+            live = self._watched(scope, definition, split, until)
+            if until is None:
+                self._live[key] = live
+        live.last = last
         places = {arm.version: place for place, arm in enumerate(definition.arms)}
         for news in await live.feed.news():
             call, score = news.call, news.score
@@ -216,31 +269,49 @@ class Experiments:
                 said = f"{definition.label} was moved by {last.actor} while it ran: {last.reason}"
                 verdict = Verdict("stopped", 0, said, last.at)
         await self._mark(scope, definition.program, address, verdict.state, _actor(address), verdict.reason)
-        made = await self._report(scope, version, live)
-        self._live.pop((scope, address), None)
-        return made
+        return await self._report(scope, version, live)
 
-    async def _mark(self, scope: Scope, program: str, address: str, state: str, actor: str, reason: str) -> None:
-        await self._registry.label(scope, KIND, program, state, [Arm(address)], actor=actor, reason=reason)
+    async def _mark(
+        self, scope: Scope, program: str, address: str, state: str, actor: str, reason: str, *, since: str | None = None
+    ) -> None:
+        arms = [Arm(address)]
+        await self._registry.label(scope, KIND, program, state, arms, actor=actor, reason=reason, since=since)
 
     async def _report(self, scope: Scope, version: Version, live: _Live | None = None) -> Experiment:
         artifact = version.artifact
-        definition = definition_of(artifact)
-        live = live or await self._read(scope, version)
-        moves = await self._registry.history(scope, KIND, artifact.name)
-        marks = [move for move in moves if move.arms[0].version == artifact.version]
-        state: State = marks[-1].label if marks else "stopped"  # pyright: ignore[reportAssignmentType] - ours only
-        over = state != _RUNNING
-        return Experiment(
+        mark = _last_of(await self._marks(scope, artifact.name))[artifact.version]
+        over = mark.label != _RUNNING
+        key = (scope, artifact.name)
+        if over:
+            known = self._over.get(key)
+            if known is not None and (known.version, known.ended) == (artifact.version, mark.at):
+                return known
+            self._live.pop((scope, artifact.version), None)
+        live = live or await self._read(scope, version, mark.at if over else None)
+        made = Experiment(
             number=version.number,
             version=artifact.version,
-            definition=definition,
-            state=state,
-            reason=marks[-1].reason if over and marks else "",
+            definition=definition_of(artifact),
+            state=cast("State", mark.label),
+            reason=mark.reason if over else "",
             standings=[] if live is None else live.trial.standings(),
-            ended=marks[-1].at if over and marks else None,
+            ended=mark.at if over else None,
             others={} if live is None else live.others,
         )
+        if over:
+            self._over[key] = made
+        return made
+
+
+def _last_of(marks: Sequence[Move]) -> dict[str, Move]:
+    """Each experiment's own last mark, by its address."""
+    return {mark.arms[0].version: mark for mark in marks}
+
+
+def _running_of(marks: Sequence[Move]) -> str | None:
+    """Which experiment is running: its own last mark says so, whatever was said of another one after it."""
+    running = [address for address, mark in _last_of(marks).items() if mark.label == _RUNNING]
+    return running[-1] if running else None
 
 
 async def arms_of(registry: Registry, scope: Scope, program: str, text: str, label: str) -> tuple[Arm, ...]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from kaizen.core.artifact import Arm
-from kaizen.core.errors import Conflict, Denied, KaizenError, NotFound
+from kaizen.core.errors import ConfigError, Conflict, Denied, KaizenError, NotFound
 from kaizen.core.ids import new_id
 from kaizen.core.record import RecordQuery, Score
 from kaizen.core.scope import Scope
@@ -23,7 +23,19 @@ from kaizen.learn.experiment.experiments import Experiment, Experiments
 from kaizen.learn.loop.monitor import Signal
 from kaizen.learn.loop.plan import KIND, Plan, plan_of
 from kaizen.learn.loop.seams import Noticing, Proposal, Proposer, Wanted
-from kaizen.learn.loop.steps import APPROVAL, Action, Start, Step, keep, steps_of
+from kaizen.learn.loop.searches import Searches
+from kaizen.learn.loop.steps import (
+    APPROVAL,
+    ENDS,
+    Action,
+    Start,
+    Step,
+    keep,
+    steps_of,
+    unfinished,
+    untried,
+    waiting_of,
+)
 from kaizen.learn.loop.watching import LOOP, Seen, Watching
 from kaizen.ledger.ledger import Ledger
 from kaizen.ledger.scores import keep_scores
@@ -35,9 +47,8 @@ _STATES: Final = ("on", "paused", "stopped")
 _PROPOSING: Final = "proposing"
 _DAY: Final = 86_400.0
 _GIVEN_UP_S: Final = 3600.0
+"""Seconds after which a proposal that policy refuses is taken for failed."""
 _OVERLAP_S: Final = 120.0
-_ENDS: Final = ("no gain", "failed", "ask", "experiment")
-"""Steps that say what became of a proposal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +105,7 @@ class Loop:
         self._ledger, self._registry, self._clock = ledger, registry, clock
         self._start, self._propose, self._notice = start, propose, notice
         self.experiments = Experiments(ledger, registry, clock=clock)
+        self._searches = Searches()
         self._watched: dict[tuple[Scope, str], Watching] = {}
         self._known: dict[tuple[Scope, str], tuple[float, dict[str, Step]]] = {}
 
@@ -122,7 +134,7 @@ class Loop:
         Raises:
             NotFound: none is waiting.
         """
-        waiting = _waiting(await self.history(scope, program))
+        waiting = waiting_of(await self.history(scope, program))
         if waiting is None:
             raise NotFound(f"no change of {program} waits for an answer")
         record = await self._ledger.record(scope, waiting.id)
@@ -161,7 +173,7 @@ class Loop:
             version=watching.monitor.version,
             recent=watching.monitor.recent,
             experiment=await self.experiments.status(scope, program),
-            waiting=_waiting(steps),
+            waiting=waiting_of(steps),
             proposals=proposals,
             usd=usd,
             last=steps[-1] if steps else None,
@@ -169,25 +181,36 @@ class Loop:
 
     # -- at work ----------------------------------------------------------------------------------
 
-    async def tick(self, scope: Scope, program: str) -> Sequence[Step]:
+    async def tick(self, scope: Scope, program: str, *, waits: bool = True) -> Sequence[Step]:
         """Look once, and do what is called for; the steps that were taken.
 
         Where another process is at the same step, that one does it.
+
+        Args:
+            scope: whose.
+            program: the program's name.
+            waits: whether to wait for the end of a search. Else it goes on beside the looks that follow, until
+                ``close``: one of those finds it done.
 
         Raises:
             NotFound: there is no loop over this program.
         """
         plan, state, _ = await self._plan(scope, program)
         if state != "on":
+            await self._searches.end(scope, program)
             return []
         steps = await self.history(scope, program)
         watching = await self._look(scope, plan)
         watching.answered(max((step.upto for step in steps), default=0.0))
         with suppress(Conflict):  # the label moved, or the proposal is in other hands: the next look finds what to do
-            await self._act(scope, watching, steps)
+            await self._act(scope, watching, steps, waits)
         return (await self.history(scope, program))[len(steps) :]
 
-    async def _act(self, scope: Scope, watching: Watching, steps: Sequence[Step]) -> None:
+    async def close(self) -> None:
+        """Break off the searches of this process: each can be gone on with."""
+        await self._searches.close()
+
+    async def _act(self, scope: Scope, watching: Watching, steps: Sequence[Step], waits: bool) -> None:
         """The first thing that is called for."""
         plan = watching.plan
         for seen in watching.pending:
@@ -195,19 +218,22 @@ class Loop:
                 return await self._take_back(scope, plan, seen)
         if await self._experiment(scope, plan):
             return None
-        waiting = _waiting(steps)
+        waiting = waiting_of(steps)
         if waiting is not None:
             return await self._answered(scope, plan, waiting)
-        begun = _unfinished(steps)
+        approved = untried(steps)
+        if approved is not None:
+            return await self._try(scope, plan, approved)
+        begun = unfinished(steps)
         if begun is not None:
-            return await self._proposed(scope, plan, begun)
+            return await self._proposed(scope, plan, begun, waits)
         seen = watching.pending[0] if watching.pending else None
         if seen is None and self._notice is not None:
             since = max((step.at for step in steps if step.action == "propose"), default=watching.began)
-            signal = await self._notice(plan, watching.recent, since)
+            signal = await self._notice(plan, await watching.arrived(since))
             seen = None if signal is None else Seen(self._clock(), signal)
         if seen is not None:
-            await self._called_for(scope, watching, steps, seen)
+            await self._called_for(scope, watching, steps, seen, waits)
         return None
 
     # -- steps ------------------------------------------------------------------------------------
@@ -221,16 +247,10 @@ class Loop:
         moves = await self._registry.history(scope, PARAMS, program, plan.label)
         if moves and moves[-1].arms == (Arm(signal.version),):
             reason = f"taken back by the loop: {signal.said}"
-            if moves[-1].actor.startswith("experiment:") and experiment is not None and experiment.state == "running":
-                # what it showed before its last move is the very same version
-                arms = [Arm(signal.before)]
-                await self._registry.label(
-                    scope, PARAMS, program, plan.label, arms, actor=LOOP, reason=reason, since=moves[-1].id
-                )
-            else:
-                await self._registry.rollback(
-                    scope, PARAMS, program, plan.label, actor=LOOP, reason=reason, since=moves[-1].id
-                )
+            # past the experiments that this version was the control of, to what was shown before it
+            await self._registry.rollback(
+                scope, PARAMS, program, plan.label, actor=LOOP, reason=reason, since=moves[-1].id
+            )
         await self._keep(scope, plan, _called(signal, "rollback", signal.said, upto=seen.at))
 
     async def _experiment(self, scope: Scope, plan: Plan) -> bool:
@@ -255,9 +275,11 @@ class Loop:
         step = Step(action=action, said=f"by {who}", version=waiting.version, run_id=waiting.run_id)
         await self._keep(scope, plan, step)
         if yes:
-            await self._try(scope, plan, waiting.version, waiting.said, waiting.run_id, waiting.usd)
+            await self._try(scope, plan, waiting)
 
-    async def _called_for(self, scope: Scope, watching: Watching, steps: Sequence[Step], seen: Seen) -> None:
+    async def _called_for(
+        self, scope: Scope, watching: Watching, steps: Sequence[Step], seen: Seen, waits: bool
+    ) -> None:
         """Begin a proposal, within today's limits. It is on record before anything is asked."""
         plan, signal = watching.plan, seen.signal
         proposals, usd = self._today(steps)
@@ -286,44 +308,71 @@ class Loop:
         upto = max(seen.at, *(one.at for one in watching.pending), 0.0)  # one proposal answers all there is
         made = _called(signal, "propose", said, version=version, run_id=run_id, usd=left, upto=upto)
         await self._keep(scope, plan, made)
-        step = (await self.history(scope, plan.program))[-1]
-        await self._proposed(scope, plan, step)
+        # not simply the last one: another process may have kept a step, too
+        begun = [step for step in await self.history(scope, plan.program) if step.run_id == run_id]
+        if begun:
+            await self._proposed(scope, plan, begun[0], waits)
 
-    async def _proposed(self, scope: Scope, plan: Plan, begun: Step) -> None:
+    async def _proposed(self, scope: Scope, plan: Plan, begun: Step, waits: bool) -> None:
         """Have the optimizer search, and see what became of it."""
         run_id = begun.run_id
         wanted = Wanted(plan=plan, run_id=run_id, start=begun.version, usd=begun.usd or 0.0, since=begun.at)
         try:
-            found = await self._propose(wanted)
+            found = await self._searches.found(scope, wanted, self._propose, waits=waits)
+        except Conflict:
+            raise  # in other hands, however long that takes
         except KaizenError as error:
-            if isinstance(error, Conflict | Denied) and self._clock() - begun.at < _GIVEN_UP_S:
-                raise  # in other hands, or waiting for policy
+            if isinstance(error, Denied) and self._clock() - begun.at < _GIVEN_UP_S:
+                raise  # waiting for policy
             # what it cost is not known, so what it might have is counted
             said = f"{error.code}: {error.message}"
             await self._keep(scope, plan, Step(action="failed", said=said, run_id=run_id, usd=begun.usd))
             return
+        if found is None:
+            return  # it goes on
         if found.version is None:
             await self._keep(scope, plan, Step(action="no gain", said=found.said, run_id=run_id, usd=found.usd))
         elif plan.asks == "always" or (plan.asks == "large" and found.large):
             await self._ask(scope, plan, found, run_id)
         else:
-            await self._try(scope, plan, found.version, found.said, run_id, found.usd)
+            made = Step(action="propose", said=found.said, version=found.version, run_id=run_id, usd=found.usd)
+            await self._try(scope, plan, made)
 
     async def _ask(self, scope: Scope, plan: Plan, found: Proposal, run_id: str) -> None:
         said = f"{found.large or 'every change is asked about'}: {found.said}"
         step = Step(action="ask", said=said, version=found.version or "", run_id=run_id, usd=found.usd)
         await self._keep(scope, plan, step)
 
-    async def _try(self, scope: Scope, plan: Plan, version: str, said: str, run_id: str, usd: float | None) -> None:
-        """Begin an experiment between what the label shows and a version."""
+    async def _try(self, scope: Scope, plan: Plan, made: Step) -> None:
+        """Begin an experiment between what the label shows and the version that was made."""
         watching = await self._look(scope, plan)
-        arms = (Arm(watching.monitor.version, 1 - plan.share), Arm(version, plan.share))
-        definition = Definition(
-            program=plan.program, arms=arms, metric=plan.scores, begun=self._clock(), label=plan.label, rule=plan.rule
+        arms = (Arm(watching.monitor.version, 1 - plan.share), Arm(made.version, plan.share))
+        before = await self._registry.history(scope, PARAMS, plan.program, plan.label)
+        try:
+            definition = Definition(
+                program=plan.program,
+                arms=arms,
+                metric=plan.scores,
+                begun=self._clock(),
+                label=plan.label,
+                rule=plan.rule,
+            )
+            begun = await self.experiments.start(scope, definition, actor=LOOP, reason=made.said)
+        except (ConfigError, NotFound, Conflict) as error:
+            if isinstance(error, Conflict) and await self._passes(scope, plan, len(before)):
+                raise
+            # it would be so at every look: the version is gone, say, or the label shows it already
+            said = f"{error.code}: {error.message}"
+            await self._keep(scope, plan, replace(made, action="failed", said=said))
+            return
+        await self._keep(
+            scope, plan, replace(made, action="experiment", said=f"experiment {begun.number}: {made.said}")
         )
-        begun = await self.experiments.start(scope, definition, actor=LOOP, reason=said)
-        shown = f"experiment {begun.number}: {said}"
-        await self._keep(scope, plan, Step(action="experiment", said=shown, version=version, run_id=run_id, usd=usd))
+
+    async def _passes(self, scope: Scope, plan: Plan, moves: int) -> bool:
+        """Whether a conflict is one of the moment: an experiment has begun, or the label has moved since."""
+        now = await self._registry.history(scope, PARAMS, plan.program, plan.label)
+        return len(now) > moves or plan.program in await self.experiments.programs(scope)
 
     # -- inside -----------------------------------------------------------------------------------
 
@@ -355,7 +404,7 @@ class Loop:
         since = self._clock() - _DAY
         cost = {step.run_id: step.usd or 0.0 for step in steps if step.action == "propose" and step.at >= since}
         for step in steps:
-            if step.run_id in cost and step.action in _ENDS and step.usd is not None:
+            if step.run_id in cost and step.action in ENDS and step.usd is not None:
                 cost[step.run_id] = step.usd
         return len(cost), sum(cost.values())
 
@@ -363,17 +412,3 @@ class Loop:
 def _called(signal: Signal, action: Action, said: str, **more: Any) -> Step:
     """A step that a signal called for."""
     return replace(Step(action=action, said=said, trigger=signal.trigger, version=signal.version), **more)
-
-
-def _waiting(steps: Sequence[Step]) -> Step | None:
-    """The question that nobody's answer was followed to yet."""
-    asked = [step for step in steps if step.action == "ask"]
-    done = {step.run_id for step in steps if step.action in ("approved", "declined")}
-    return asked[-1] if asked and asked[-1].run_id not in done else None
-
-
-def _unfinished(steps: Sequence[Step]) -> Step | None:
-    """A proposal that was begun, and nobody knows what became of it."""
-    begun = [step for step in steps if step.action == "propose"]
-    done = {step.run_id for step in steps if step.action in _ENDS}
-    return begun[-1] if begun and begun[-1].run_id not in done else None

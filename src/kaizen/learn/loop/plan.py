@@ -12,6 +12,7 @@ from pydantic_core import to_json
 from kaizen.core.artifact import Artifact
 from kaizen.core.errors import ConfigError
 from kaizen.learn.experiment.definition import RULE, Rule
+from kaizen.learn.loop.tunable import TUNING, Tunable
 from kaizen.ledger.scores import FEEDBACK
 
 KIND: Final = "loop"
@@ -62,7 +63,8 @@ class Plan:
         watch: when scores call for something.
         rule: of its experiments.
         share: of the subjects that a candidate gets in an experiment.
-        optimizer: what proposes.
+        optimizer: what proposes; ``tuning`` moves the tunables, and nothing else.
+        tunables: parameters that may be moved, and within which bounds.
         calls: model calls that one proposal may take, its test included.
         per_day: proposals a day.
         usd_per_day: dollars a day that proposals may cost.
@@ -80,6 +82,7 @@ class Plan:
     rule: Rule = RULE
     share: float = 0.5
     optimizer: str = "compose"
+    tunables: tuple[Tunable, ...] = ()
     calls: int = 200
     per_day: int = 2
     usd_per_day: float = 1.0
@@ -97,6 +100,10 @@ class Plan:
                 (not 0 < watch.harm < 1, "a harm between 0 and 1"),
                 (not 0 < watch.alpha < 0.5, "an alpha between 0 and 0.5"),
                 (not 0 < self.share < 1, "a share between 0 and 1"),
+                (
+                    (self.optimizer == TUNING) != bool(self.tunables),
+                    "bounds of parameters for tuning, and for that alone",
+                ),
                 (self.per_day < 0 or self.usd_per_day < 0 or self.calls < 1, "limits of no less than nothing"),
             )
             if holds

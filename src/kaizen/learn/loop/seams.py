@@ -59,15 +59,31 @@ class Proposer(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived:
+    """What has come since the last proposal; what came before was answered by it.
+
+    Args:
+        since: Unix seconds of the proposal.
+        latest: the latest scores, some hundreds at most.
+        failures: how many scores were below 0.5, of all that came.
+        corrections: how many answers were corrected, of all.
+    """
+
+    since: float
+    latest: Sequence[News]
+    failures: int
+    corrections: int
+
+
 class Noticing(Protocol):
     """Finds what calls for a proposal besides scores: clusters of failures, corrections."""
 
-    async def __call__(self, plan: Plan, news: Sequence[News], since: float, /) -> Signal | None:
-        """What calls and scores call for.
+    async def __call__(self, plan: Plan, arrived: Arrived, /) -> Signal | None:
+        """What it calls for.
 
         Args:
             plan: of the loop.
-            news: the latest scores.
-            since: Unix seconds of the last proposal: what came before was answered by it.
+            arrived: what has come.
         """
         ...

@@ -39,6 +39,9 @@ APPROVAL: Final = "approval"
 """Name of the score records in which a person answers: 1 is yes."""
 _NAME: Final = "kaizen.loop."
 
+ENDS: Final = ("no gain", "failed", "ask", "experiment")
+"""Steps that say what became of a proposal."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
@@ -117,6 +120,28 @@ async def steps_of(ledger: Ledger, scope: Scope, program: str, since: float = 0.
     query = RecordQuery(kind="program", ref=f"{_NAME}{program}", root_only=True, after=id_at(since))
     found = [(one, await ledger.payload(scope, one.input_digest)) async for one in ledger.records(scope, query)]
     return [_read(record, data) for record, data in found if data is not None]
+
+
+def waiting_of(steps: Sequence[Step]) -> Step | None:
+    """The question that nobody's answer was followed to yet."""
+    asked = [step for step in steps if step.action == "ask"]
+    done = {step.run_id for step in steps if step.action in ("approved", "declined")}
+    return asked[-1] if asked and asked[-1].run_id not in done else None
+
+
+def untried(steps: Sequence[Step]) -> Step | None:
+    """The change that was approved last, where nobody has begun its experiment yet."""
+    asked = [step for step in steps if step.action == "ask"]
+    approved = {step.run_id for step in steps if step.action == "approved"}
+    done = {step.run_id for step in steps if step.action in ("experiment", "failed")}
+    return asked[-1] if asked and asked[-1].run_id in approved - done else None
+
+
+def unfinished(steps: Sequence[Step]) -> Step | None:
+    """A proposal that was begun, and nobody knows what became of it."""
+    begun = [step for step in steps if step.action == "propose"]
+    done = {step.run_id for step in steps if step.action in ENDS}
+    return begun[-1] if begun and begun[-1].run_id not in done else None
 
 
 def _read(record: Record, data: bytes) -> Step:

@@ -9,17 +9,24 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Final, TypeAlias
 
 from kaizen.core.context import Context
-from kaizen.core.errors import BudgetExceeded, ConfigError
+from kaizen.core.errors import BudgetExceeded, ConfigError, InvalidInput
 from kaizen.core.params import NOTHING, Params
 from kaizen.core.request import NO_OPTIONS, Options
 from kaizen.learn.optimize.board import Board
 from kaizen.learn.optimize.task import Candidate, Task
+from kaizen.registry.params import save
 
 Value: TypeAlias = int | float | str | bool
 
+TUNING: Final = "tuning"
+"""Name of the optimizer that moves them."""
+
 _OPTIONS: Final = "options."
-_PARAMS: Final = frozenset(field.name for field in fields(Params)) - {"contract", "demos", "options"}
-_WISHES: Final = frozenset(field.name for field in fields(Options))
+_TYPES: Final[Mapping[str, str]] = {
+    **{one.name: str(one.type) for one in fields(Params) if one.name not in ("contract", "demos", "options")},
+    **{f"{_OPTIONS}{one.name}": str(one.type) for one in fields(Options)},
+}
+"""What may be moved, and what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,22 +35,21 @@ class Tunable:
 
     Args:
         name: which.
-        low, high: the bounds of a number, both included; whole numbers where both are.
+        low, high: the bounds of a number, both included; whole ones of what can have no other.
         choices: the values it may have, instead of bounds.
     """
 
     name: str
-    low: float | None = None
-    high: float | None = None
+    low: int | float | None = None
+    high: int | float | None = None
     choices: tuple[Value, ...] = ()
 
     def __post_init__(self) -> None:
         bounded = self.low is not None and self.high is not None
-        known = self.name.removeprefix(_OPTIONS) in (_WISHES if self.name.startswith(_OPTIONS) else _PARAMS)
         wrong = [
             said
             for holds, said in (
-                (not known, "is no field of Params, nor of its options"),
+                (self.name not in _TYPES, "is no field of Params, nor of its options"),
                 (bounded == bool(self.choices), "needs either bounds or choices"),
                 (bounded and not (self.low or 0.0) < (self.high or 0.0), "needs a low bound below the high one"),
             )
@@ -51,11 +57,16 @@ class Tunable:
         ]
         if wrong:
             raise ConfigError(f"the parameter {self.name!r} {' and '.join(wrong)}")
+        for value in self.choices or self._bounds():
+            try:
+                save(self.put(Params(), value))
+            except InvalidInput as error:
+                raise ConfigError(f"the parameter {self.name!r} can't be {value!r}: {error.message}") from None
 
     @property
     def whole(self) -> bool:
         """Whether it counts something."""
-        return isinstance(self.low, int) and isinstance(self.high, int)
+        return self.low is not None and "float" not in _TYPES[self.name]
 
     def check(self, value: Any) -> Value:
         """The value, if it may be one.
@@ -116,7 +127,7 @@ class Tuning:
         tries: how many candidates.
     """
 
-    name = "tuning"
+    name = TUNING
 
     def __init__(self, tunables: Sequence[Tunable], tries: int = 12) -> None:
         self._tunables, self._tries = tuple(tunables), tries
@@ -150,13 +161,3 @@ class Tuning:
             params = tunable.put(params, value)
             said.append(f"{tunable.name} = {value}")
         return start.over(name, params, ", ".join(said))
-
-
-def tuned(params: Params, tunables: Sequence[Tunable]) -> Mapping[str, Value]:
-    """The values that params have for some parameters, all within their bounds; those left open are not among them.
-
-    Raises:
-        ConfigError: see ``Tunable.check``.
-    """
-    found = {tunable.name: (tunable, tunable.of(params)) for tunable in tunables}
-    return {name: tunable.check(value) for name, (tunable, value) in found.items() if value not in (None, ())}

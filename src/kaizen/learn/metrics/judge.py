@@ -49,12 +49,17 @@ class Judge:
     Args:
         spec: the contract of the program whose answers are judged.
         model: ref of the model that judges.
+
+    Attributes:
+        model: the same.
+        program: name of the program whose answers are judged.
     """
 
     def __init__(self, spec: Spec, model: str) -> None:
         if "/" not in model:
             raise ConfigError("a judge names its model, other than the one under test: --metric judge:provider/model")
         self.model = model
+        self.program = spec.name
         self._task = spec.doc
         self._verdict = Verdict.using(model=model, temperature=0.0)
         self.spec = metric_spec(f"judge:{model}", Verdict.spec.doc)
@@ -74,9 +79,10 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How a judge's words compare with people's.
+    """How a judge's words compare with people's, on one program's answers.
 
     Args:
+        program: whose answers were judged: who judges those well may judge another's badly.
         judge: the metric's name.
         n: answers that both scored.
         rate: share on which they agree that an answer is good (from 0.5 on) or is not.
@@ -84,6 +90,7 @@ class Agreement:
         kappa: agreement beyond what chance gives (Cohen, 1960): 0 is chance, 1 is full.
     """
 
+    program: str
     judge: str
     n: int
     rate: float
@@ -98,7 +105,9 @@ class Agreement:
 
     def artifact(self) -> Artifact:
         """What the registry keeps of it."""
-        return Artifact(KIND, self.judge, canonical({name: getattr(self, name) for name in self.__slots__}))
+        return Artifact(
+            KIND, agreed_on(self.program, self.judge), canonical({name: getattr(self, name) for name in self.__slots__})
+        )
 
     @classmethod
     def load(cls, artifact: Artifact) -> Agreement:
@@ -113,7 +122,12 @@ class Agreement:
             raise InvalidInput(f"{artifact.ref} is no agreement of a judge") from None
 
 
-def agreement(judge: str, judged: Sequence[float], people: Sequence[float]) -> Agreement:
+def agreed_on(program: str, judge: str) -> str:
+    """The name that an agreement is kept by."""
+    return f"{program}/{judge}"
+
+
+def agreement(judge: Judge, judged: Sequence[float], people: Sequence[float]) -> Agreement:
     """How a judge's scores compare with people's, answer by answer.
 
     Raises:
@@ -128,14 +142,14 @@ def agreement(judge: str, judged: Sequence[float], people: Sequence[float]) -> A
     chance = good * liked + (1 - good) * (1 - liked)
     # where both say the same of every answer, nothing shows that the judge tells good from bad
     kappa = 0.0 if chance == 1.0 else (agreed / n - chance) / (1 - chance)
-    return Agreement(judge, n, agreed / n, *wilson(agreed, n), kappa)
+    return Agreement(judge.program, judge.spec.name, n, agreed / n, *wilson(agreed, n), kappa)
 
 
-def judges_in(metric: Program) -> tuple[str, ...]:
-    """The names of the judges that a metric asks."""
+def judges_in(metric: Program) -> tuple[Judge, ...]:
+    """The judges that a metric asks."""
     terms: Sequence[Program] = getattr(metric, "programs", ())
-    own = (metric.spec.name,) if isinstance(metric, Judge) else ()
-    return own + tuple(name for term in terms for name in judges_in(term))
+    own = (metric,) if isinstance(metric, Judge) else ()
+    return own + tuple(judge for term in terms for judge in judges_in(term))
 
 
 def check_gate(metric: Program, known: Mapping[str, Agreement]) -> None:
@@ -143,21 +157,22 @@ def check_gate(metric: Program, known: Mapping[str, Agreement]) -> None:
 
     Args:
         metric: what is to decide.
-        known: what was measured of judges, by their names.
+        known: what was measured of judges, by the names that it is kept by.
 
     Raises:
         Denied: it asks a judge whose agreement with people was not measured, or is too low.
     """
-    for name in judges_in(metric):
-        found = known.get(name)
+    for judge in judges_in(metric):
+        name = judge.spec.name
+        found = known.get(agreed_on(judge.program, name))
         if found is None or found.n < LEAST_LABELS:
             seen = "was never measured" if found is None else f"was measured on {found.n} answers only"
             raise Denied(
-                f"{name} may not decide anything: its agreement with people {seen}; "
+                f"{name} may not decide anything: its agreement with people on answers of {judge.program} {seen}; "
                 f"measure it on {LEAST_LABELS} or more (kaizen eval --judge-check)"
             )
         if not found.suffices:
             raise Denied(
-                f"{name} may not decide anything: its agreement with people is {found.kappa:.2f} beyond chance "
-                f"(kappa), at least {LEAST_KAPPA} is needed"
+                f"{name} may not decide anything: its agreement with people on answers of {judge.program} is "
+                f"{found.kappa:.2f} beyond chance (kappa), at least {LEAST_KAPPA} is needed"
             )

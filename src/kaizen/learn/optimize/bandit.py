@@ -34,6 +34,8 @@ _DRAWS: Final = 200
 _POOLED: Final = 10.0
 """Scores that what an arm does in other tasks counts for in a new one."""
 _SURE: Final = 0.95
+_TASKS: Final = 1000
+"""Kinds of task that are told apart at once: what names them may be a caller's word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +81,26 @@ class _Scores:
         self.total += value
 
 
+@dataclass(slots=True)
+class _Estimate:
+    """Mean and spread of values that are not kept (Welford, Technometrics 4, 1962)."""
+
+    n: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+
+    def add(self, value: float) -> None:
+        self.n += 1
+        before, self.mean = value - self.mean, self.mean + (value - self.mean) / self.n
+        self.squares += before * (value - self.mean)
+
+
 class Bandit:
     """Thompson sampling over arms, by kind of task; scores from 0 to 1.
 
     What an arm does in all tasks is the prior for each: a new kind of task begins with what is known. Arm 0 is served
-    where no other may be.
+    where no other may be. A thousand kinds of task are told apart: of more, the one that was asked for longest ago is
+    forgotten, and new again when it comes; what was scored in it still counts in the prior and in ``estimate``.
 
     Args:
         arms: how many.
@@ -99,7 +116,7 @@ class Bandit:
         self._overall = [_Scores() for _ in self._arms]
         self._by_task: dict[str, list[_Scores]] = {}
         self._rng = random.Random(seed)  # noqa: S311 - exploration, no secret
-        self._served: list[tuple[Decision, float, tuple[float, ...]]] = []
+        self._estimates = [_Estimate() for _ in self._arms]
         self._shares: dict[str, tuple[int, tuple[float, ...]]] = {}
 
     def shares(self, task: str) -> tuple[float, ...]:
@@ -107,7 +124,8 @@ class Bandit:
 
         Found anew when a few scores more have come, one in fifty: what is drawn with always is what is told.
         """
-        served = len(self._served)
+        served = self._estimates[0].n
+        self._in(task)
         found = self._shares.get(task)
         if found is None or served - found[0] > found[0] // 50:
             found = self._shares[task] = served, self._found(task)
@@ -127,8 +145,9 @@ class Bandit:
         """
         if not 0 <= value <= 1:
             raise ConfigError(f"a bandit learns from scores from 0 to 1, not {value!r}")
-        guesses = tuple(self._mean(decision.task, arm) for arm in self._arms)
-        self._served.append((decision, value, guesses))
+        for arm, estimate in enumerate(self._estimates):
+            guess = self._mean(decision.task, arm)
+            estimate.add(guess + ((value - guess) / decision.propensity if decision.arm == arm else 0.0))
         self._overall[decision.arm].add(value)
         self._in(decision.task)[decision.arm].add(value)
 
@@ -147,16 +166,11 @@ class Bandit:
         What was expected of the arm before each score came, corrected by what it was wrong by where the arm was
         served, weighted by how unlikely that was. Unbiased whatever was expected, since the propensities are known.
         """
-        if not self._served:
+        known = self._estimates[arm]
+        if not known.n:
             return 0.5, Interval(0.0, 1.0)
-        values = [
-            guesses[arm] + ((value - guesses[arm]) / decision.propensity if decision.arm == arm else 0.0)
-            for decision, value, guesses in self._served
-        ]
-        n = len(values)
-        mean = math.fsum(values) / n
-        spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / max(n - 1, 1) / n)
-        return mean, Interval(mean - Z95 * spread, mean + Z95 * spread)
+        spread = math.sqrt(known.squares / max(known.n - 1, 1) / known.n)
+        return known.mean, Interval(known.mean - Z95 * spread, known.mean + Z95 * spread)
 
     def _found(self, task: str) -> tuple[float, ...]:
         open_arms = [arm for arm in self._arms if not self.under_floor(arm)] or [0]
@@ -168,7 +182,15 @@ class Bandit:
         return tuple(self.rails.least + free * wins[arm] / _DRAWS if arm in open_arms else 0.0 for arm in self._arms)
 
     def _in(self, task: str) -> list[_Scores]:
-        return self._by_task.setdefault(task, [_Scores() for _ in self._arms])
+        known = self._by_task.pop(task, None)
+        if known is None:
+            known = [_Scores() for _ in self._arms]
+            if len(self._by_task) >= _TASKS:
+                oldest = next(iter(self._by_task))
+                del self._by_task[oldest]
+                self._shares.pop(oldest, None)
+        self._by_task[task] = known  # the last asked for is the last to go
+        return known
 
     def _posterior(self, task: str, arm: int) -> tuple[float, float]:
         here, overall = self._in(task)[arm], self._overall[arm]

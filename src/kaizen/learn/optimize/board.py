@@ -6,18 +6,27 @@ import contextlib
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Final, NamedTuple, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from kaizen.core.artifact import Artifact
 from kaizen.core.context import Context, Program
-from kaizen.core.errors import Denied, KaizenError, ProviderError
+from kaizen.core.errors import (
+    AuthFailed,
+    ConfigError,
+    Conflict,
+    Denied,
+    KaizenError,
+    OutputInvalid,
+    ProviderError,
+    Unsupported,
+)
 from kaizen.core.ids import digest
 from kaizen.core.params import Params
 from kaizen.learn.budget import Purse, Spent
 from kaizen.learn.data.rows import Row, canonical
 from kaizen.learn.front import front
 from kaizen.learn.optimize.task import Candidate, Outcome, Part, Task
-from kaizen.learn.optimize.trial import Frozen, Seen, outcomes_adapter, score_rows, watched
+from kaizen.learn.optimize.trial import Frozen, Used, in_time, outcomes_adapter, score_rows, sums, used_of, watched
 from kaizen.learn.ranking import task_kind
 from kaizen.registry.params import stated
 
@@ -102,7 +111,7 @@ class Board:
         self._stages: dict[str, str] = {}
         self._candidates: dict[str, Candidate] = {self.base.id: self.base}
         self._scores: dict[tuple[str, str], Outcome] = {}
-        self._keys: set[str] = set()
+        self._keys: dict[str, tuple[int, float]] = {}
         self._met: dict[str, set[str]] = {}
         self._rows = {row.key: row for row in (*task.train, *task.val)}
         self._val = [row.key for row in task.val]
@@ -144,7 +153,10 @@ class Board:
 
         Raises:
             ProviderError: the first rows all failed so: there is nothing to search with.
+            ConfigError: no program was met that has params.
+            Conflict: the run is resumed, and other params or another model are what its programs run with now.
         """
+        opened = ctx.fork()
         failure: KaizenError | None = None
         for row in self.task.val[:_WALKED]:
             outcome = await self._walk(ctx, row)
@@ -154,24 +166,50 @@ class Board:
             failure = ProviderError(f"{self.task.name} gave no answer: {outcome.comment}")
         if failure is not None and not self.parts:
             raise failure
+        await self._same(opened)
         self.each = max(1.0, self._mean_calls(self.base) or 1.0)
         await self.score(ctx, self.base)
         # programs that only some rows come to
         for row in self.task.val:
             if not self._met.get(row.key, set()) <= self.parts.keys() and self.affords(1):
                 await self._walk(ctx, row)
+        if not self.parts:
+            self._afford(1, None)  # else it was the budget that kept them from being met
+            raise ConfigError(f"nothing in {self.task.name} has params to tune: it comes to no program of a model")
+        await self._same(opened)
 
     async def _walk(self, ctx: Context, row: Row) -> Outcome:
         """The base on one row, for the programs it comes to.
 
-        Not as a kept step: they have to be met again by a run that is resumed.
+        The walk itself is no kept step: a run that is resumed has to meet the programs again. What came of it is one,
+        since a row that failed may not fail again.
         """
         self._afford(1, None)
         outcomes, seen = await score_rows(ctx.fork(), self.task, self.base, [row])
-        self._take(self.base, [row], outcomes, _sums(seen))
-        for name, part in sorted(seen[0].parts.items()):
-            self.parts.setdefault(name, part)
-        return outcomes[0]
+        parts = seen[0].parts
+
+        async def work(_: Context) -> Mapping[str, Any]:
+            return {"outcomes": outcomes, "met": sorted(parts), **sums(seen)._asdict()}
+
+        result = await frozen(ctx, digest(canonical(["walk", row.key])), work)
+        kept = outcomes_adapter.validate_python(result["outcomes"])
+        self._take(self.base, [row], kept, used_of(result))
+        for name in result["met"]:
+            if name in parts:
+                self.parts.setdefault(name, parts[name])
+        return kept[0]
+
+    async def _same(self, ctx: Context) -> None:
+        """Make sure that a resumed run's programs run with the params that they began with, the default model's too."""
+        versions = {name: part.params.version for name, part in sorted(self.parts.items())}
+        try:
+            await frozen(ctx, digest(canonical(versions)), _nothing)
+        except Conflict as error:
+            raise Conflict(
+                f"{self.task.name} runs with other params or on another model than when this run was begun: go on with "
+                "it as it was begun, or start a new one",
+                detail=error.detail,
+            ) from None
 
     def add(self, candidate: Candidate) -> Candidate:
         """Put a candidate on the board, not scored yet; the one of the same params that is there already."""
@@ -208,25 +246,32 @@ class Board:
         async def work(inner: Context) -> Mapping[str, Any]:
             outcomes, seen = await score_rows(inner, self.task, candidate, rows)
             met = {row.key: sorted(one.parts) for row, one in zip(rows, seen, strict=True)}
-            return {"outcomes": outcomes, "met": met, **_sums(seen)._asdict()}
+            return {"outcomes": outcomes, "met": met, **sums(seen)._asdict()}
 
         what = digest(canonical([candidate.id, [row.key for row in rows]]))
         result = await frozen(ctx, what, work)
         self._met |= {key: set(names) for key, names in result["met"].items()}
-        self._take(candidate, rows, outcomes_adapter.validate_python(result["outcomes"]), _used(result))
+        self._take(candidate, rows, outcomes_adapter.validate_python(result["outcomes"]), used_of(result))
 
-    def _take(self, candidate: Candidate, rows: Sequence[Row], outcomes: Sequence[Outcome], used: _Used) -> None:
+    def _take(self, candidate: Candidate, rows: Sequence[Row], outcomes: Sequence[Outcome], used: Used) -> None:
         for row, outcome in zip(rows, outcomes, strict=True):
             self._scores[candidate.id, row.key] = outcome
         self._count(used)
         shown = f"{candidate.how or 'a candidate'}: {fmean(one.score for one in outcomes):.3f} on {len(rows)} rows"
         self.tell(shown)
 
-    def _count(self, used: _Used) -> None:
-        new = set(used.keys) - self._keys
-        self._keys |= new
+    def _count(self, used: Used) -> None:
+        calls, tokens, usd = used.others, used.tokens, used.usd
+        for key, (read, cost) in used.keys.items():
+            known = self._keys.get(key)
+            calls += known is None
+            # one that failed the first time may be answered the next
+            tokens_before, usd_before = known or (0, 0.0)
+            tokens += max(0, read - tokens_before)
+            usd += max(0.0, cost - usd_before)
+            self._keys[key] = max(read, tokens_before), max(cost, usd_before)
         for purse in self._purses:
-            purse.add(len(new) + used.others, used.tokens, used.usd)
+            purse.add(calls, tokens, usd)
 
     def _afford(self, rows: int, each: float | None) -> None:
         if not self.affords(rows, each):
@@ -250,27 +295,35 @@ class Board:
 
         Raises:
             BudgetExceeded: there is nothing left to ask with.
+            AuthFailed: its model refuses the credential: no proposal will ever come.
+            Unsupported: its model can't do what the params ask for; what that took is counted.
         """
         self._afford(1, 1.0)
         spec = program.spec
 
         async def work(inner: Context) -> Mapping[str, Any]:
-            branch, watch = watched(inner.fork(overrides={spec.name: params}), "none")
+            branch, watch = watched(inner.fork(overrides={spec.name: params}), "none", cached=self.task.cached)
             outputs: Mapping[str, Any] | None = None
+            unsupported: str | None = None
             try:
                 answer = await branch.call(program, **inputs)
                 outputs = {name: answer.outputs[name] for name in spec.outputs}
+            except AuthFailed:
+                raise
+            except Unsupported as error:
+                unsupported = error.kept
             except ProviderError:
-                pass  # one that could not be asked after all attempts is a proposal less
-            except KaizenError as error:
-                if error.code != "output_invalid":
-                    raise
-            return {"outputs": outputs, **_sums([watch.seen])._asdict()}
+                in_time(branch)  # else one that could not be asked after all attempts is a proposal less
+            except OutputInvalid:
+                in_time(branch)
+            return {"outputs": outputs, "unsupported": unsupported, **sums([watch.seen])._asdict()}
 
         what = digest(canonical([spec.name, stated(params), dict(inputs)]))
         result = await frozen(ctx, what, work)
-        self._count(_used(result))
+        self._count(used_of(result))
         self.tell(f"asked {spec.name.rsplit('.', 1)[-1]}")
+        if (why := result.get("unsupported")) is not None:
+            raise Unsupported(why, rules=why)
         return cast("Mapping[str, Any] | None", result["outputs"])
 
     # -- reading ----------------------------------------------------------------------------------
@@ -406,24 +459,8 @@ class Search(Protocol):
         ...
 
 
-class _Used(NamedTuple):
-    """What some calls took together: keys of requests, how many had none, tokens and dollars."""
-
-    keys: list[str]
-    others: int
-    tokens: int
-    usd: float
-
-
-def _sums(seen: Sequence[Seen]) -> _Used:
-    keys = sorted({key for one in seen for key in one.keys})
-    return _Used(
-        keys, sum(one.others for one in seen), sum(one.tokens for one in seen), sum(one.usd or 0.0 for one in seen)
-    )
-
-
-def _used(result: Mapping[str, Any]) -> _Used:
-    return _Used(*(result[name] for name in _Used._fields))
+async def _nothing(_: Context) -> Mapping[str, Any]:
+    return {}
 
 
 async def frozen(ctx: Context, what: str, work: Callable[[Context], Awaitable[Mapping[str, Any]]]) -> Mapping[str, Any]:

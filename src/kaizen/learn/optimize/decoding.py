@@ -30,6 +30,7 @@ _MODES: Final[tuple[OutputMode, ...]] = ("schema", "json", "text")
 # What a label may be called where its field's name says little: the model knows these words from its own reading.
 _HEADINGS: Final = ("answer", "category", "sentiment", "topic", "intent", "type")
 _FIXED_CHARS: Final = 9000
+_SHOWN: Final = 40
 # From so many fields on, an example with its fields one by one is asked too often to try more than one way.
 _SEVERAL: Final = 3
 _DESCRIPTION: Final = 60
@@ -132,23 +133,31 @@ class Decoding:
             for name, one in fields.weights().items()
         }
         start = board.start.params.get(task.name, NOTHING).over(part.params)
-        asked = replace(start, headings=None, scored=scored, contract=None)
+        # greedy, so that the weights are fitted to the answer there is, not to one draw of several
+        asked = replace(start, headings=None, scored=scored, contract=None, temperature=0.0)
         every = tuple(demo_for(row, part) for row in (*task.train, *task.val))
         rng = random.Random(f"decoding {task.seed}")  # noqa: S311 - an order
-        # those to choose by come last: where one of them is asked about and left out, what stands before stays the same
-        shown = balanced([demo_for(row, part) for row in task.train], len(task.train), rng)
-        fixed = within((*shown, *every[len(task.train) :]), _FIXED_CHARS)
+        # Only some are shown, always the same: a prompt that changes is read anew. The others are asked about with the
+        # very prompt that will be in use, since a label's lead is a prompt's own, and have their say by nearness.
+        shown = balanced([demo_for(row, part) for row in task.train], min(_SHOWN, len(every) // 2), rng)
+        fixed = within(shown, _FIXED_CHARS)
+        pool = (*fixed, *(demo for demo in every if demo not in fixed))
         ways: list[_Way] = []
         if fixed and set(part.spec.written) == set(part.spec.outputs):
             plain = replace(asked, layout="plain")
             if not near or len(fields.names) < _SEVERAL:
-                ways.append(_Way(replace(plain, demos=fixed, nearest=None), f"{len(fixed)} examples", fields))
+                params = replace(plain, demos=pool, nearest=None, shown=len(fixed))
+                ways.append(_Way(params, f"{len(fixed)} examples", fields))
             if near:
                 count = min(NEAREST, len(every))
                 ways.append(_Way(replace(plain, demos=every, nearest=count), f"the {count} nearest examples", fields))
         if fields.few:
             few = {name: scored[name] for name in fields.few}
-            ways.append(_Way(replace(asked, layout="chat", scored=few), "asked in a conversation", fields))
+            chat = replace(asked, layout="chat", scored=few)
+            ways.append(_Way(chat, "asked in a conversation", fields))
+            if near:
+                beside = replace(chat, demos=every, nearest=None, shown=0)
+                ways.append(_Way(beside, "asked in a conversation, beside what is near", fields))
         return ways
 
     async def _headed(self, ctx: Context, board: Board, part: Part, way: _Way) -> list[_Try]:
@@ -174,7 +183,7 @@ class Decoding:
         """Ways on all rows to choose by."""
         rows, found = board.task.val, list[_Try]()
         for way in ways:
-            if board.affords(len(rows), way.calls):
+            if board.affords(len(rows), way.calls + _again(board.task, way.calls)):
                 made = await self._tried(ctx, board, part, way, rows)
                 found += [] if made is None else [made]
         return found
@@ -189,19 +198,24 @@ class Decoding:
         board.tell(f"{way.how}: {losses(found):.3f} nats on {len(rows)} rows")
         return _Try(way.params, way.how, cases, found)
 
-    async def finish(self, ctx: Context, task: Task, board: Board, part: Part, one: _Try) -> Candidate:
-        """The same way with weights fitted to as many rows as there are calls for."""
+    async def finish(
+        self, ctx: Context, task: Task, board: Board, part: Part, one: _Try
+    ) -> tuple[Candidate, list[Row]]:
+        """The same way with weights fitted to as many rows as there are calls for; and those of them to learn from."""
         fields = fields_of(part.spec, (*task.train, *task.val))
         cases, calls = one.cases, calls_of(one.params, fields)
-        count = min(len(task.train), int(max(0.0, board.left - _room(task, board)) / calls))
-        if count:
-            drawn = random.Random(f"fit {task.seed}").sample(list(task.train), count)  # noqa: S311 - a choice of rows
+        room = _room(task, board) + len(task.val) * _again(task, calls)
+        unseen = _unseen(task, part, one.params)
+        # each of them is a call for the base too: what was fitted to it may well be compared on it
+        count = min(len(unseen), int(max(0.0, board.left - room) / (calls + _again(task, calls) + board.each)))
+        drawn = random.Random(f"fit {task.seed}").sample(unseen, count)  # noqa: S311 - a choice of rows
+        if drawn:
             more = await weighed(ctx.fork(), board, part, one.params, drawn)
             cases = {name: [*some, *(more or {}).get(name, ())] for name, some in cases.items()}
         params = with_weights(one.params, fitted(cases, fields, task.seed))
         made = {**board.start.params, task.name: _said(params, part.params)}
         count = len(next(iter(cases.values())))
-        return Candidate(made, f"{one.how}, weighed on {count} rows", (board.start.id,))
+        return Candidate(made, f"{one.how}, weighed on {count} rows", (board.start.id,)), drawn
 
 
 async def search_small(ctx: Context, task: Task, board: Board, decoding: Decoding | None = None) -> bool:
@@ -216,7 +230,7 @@ async def search_small(ctx: Context, task: Task, board: Board, decoding: Decodin
     Returns:
         Whether there was any: the model gives log-probabilities, and there were calls enough.
     """
-    how = decoding or Decoding()
+    how, rows = decoding or Decoding(), (*task.train, *task.val)
     part = board.parts.get(task.name)
     if part is None:
         return False
@@ -224,9 +238,19 @@ async def search_small(ctx: Context, task: Task, board: Board, decoding: Decodin
     if not tries or math.isinf(tries[0].loss):
         return False
     # one alone: each more that is compared with the base makes it likelier that one wins by luck
-    candidate = await how.finish(ctx, task, board, part, tries[0])
-    await board.score(ctx, candidate, each=0.0)  # asked already while it was compared
+    candidate, more = await how.finish(ctx, task, board, part, tries[0])
+    each = _again(task, calls_of(tries[0].params, fields_of(part.spec, rows)))
+    await board.score(ctx, candidate, each=each)
+    if more and board.affords(len(more), board.each + each):
+        await board.score(ctx, board.base, more)
+        await board.score(ctx, candidate, more, each=each)
     return True
+
+
+def _unseen(task: Task, part: Part, params: Params) -> list[Row]:
+    """The rows to learn from that are not among the examples that are always shown."""
+    seen = params.demos[: params.shown or 0]
+    return [row for row in task.train if demo_for(row, part) not in seen]
 
 
 def calls_of(params: Params, fields: Fields) -> int:
@@ -252,6 +276,11 @@ def within(demos: Sequence[Demo], chars: int) -> tuple[Demo, ...]:
             break
         kept.append(demo)
     return tuple(kept)
+
+
+def _again(task: Task, calls: int) -> float:
+    """Calls a row for scoring what was compared before: it is greedy, so that a cache, where there is one, has it."""
+    return 0.0 if task.cached else float(calls)
 
 
 def _room(task: Task, board: Board) -> float:

@@ -58,11 +58,11 @@ class Demonstrations:
         known = await self._known(places[0], task, board)
         branch = places[1]
         for candidate in self._candidates(task, board, known, near=near):
-            if not board.affords(len(task.val), 1.0):
+            if not board.affords(len(task.val)):
                 return
-            first = await board.score(branch, candidate, task.val[:_STARTS], each=1.0)
+            first = await board.score(branch, candidate, task.val[:_STARTS])
             if any(one.error is None for one in first):
-                await board.score(branch, candidate, each=1.0)
+                await board.score(branch, candidate)
 
     async def _known(self, ctx: Context, task: Task, board: Board) -> Board:
         """How the base answers rows to learn from, where programs below it have to be shown what they answered."""

@@ -45,6 +45,7 @@ class Task:
         strong: whether the program's model can follow long instructions and reflect; None where that is not known.
         start: params by program name to start from, instead of those in the code.
         ranking: what past runs have shown about which change is worth trying.
+        cached: whether an exact cache answers what was asked before; without one, a model is asked every time.
     """
 
     program: Program
@@ -58,6 +59,7 @@ class Task:
     strong: bool | None = None
     start: Mapping[str, Params] = field(default_factory=dict[str, Params])
     ranking: Ranking = field(default_factory=Ranking)
+    cached: bool = True
 
     @property
     def name(self) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import pydantic
 from pydantic import TypeAdapter
@@ -84,22 +84,55 @@ class Seen:
     """What was seen of the calls below one row or one proposal.
 
     Args:
-        keys: of the requests that have one answer, each once.
-        others: requests that may be answered otherwise the next time.
-        calls, tokens, usd: sums, as if no cache had answered; ``usd`` is None where a price is not known.
+        keys: tokens and dollars of each request that has one answer and is answered by a cache from then on; 0 where
+            it was not answered.
+        others: the other requests, which a model answers every time.
+        others_tokens, others_usd: what those took.
+        calls, tokens, usd: sums of all, as if no cache had answered; ``usd`` is None where a price is not known.
         parts: programs with params, by name.
         steps: program calls by their place in the run.
         spent: the error of a request for which there was no budget, whatever the program made of it.
     """
 
-    keys: list[str] = field(default_factory=list[str])
+    keys: dict[str, tuple[int, float]] = field(default_factory=dict[str, tuple[int, float]])
     others: int = 0
+    others_tokens: int = 0
+    others_usd: float = 0.0
     calls: int = 0
     tokens: int = 0
     usd: float | None = 0.0
     parts: dict[str, Part] = field(default_factory=dict[str, Part])
     steps: list[tuple[tuple[int, ...], Step]] = field(default_factory=list[tuple[tuple[int, ...], Step]])
     spent: BudgetExceeded | None = None
+
+
+class Used(NamedTuple):
+    """What some calls took together: tokens and dollars by the requests' keys; and what those without one took."""
+
+    keys: dict[str, tuple[int, float]]
+    others: int
+    tokens: int
+    usd: float
+
+
+def sums(seen: Sequence[Seen]) -> Used:
+    """What was seen, summed: each request with one answer once."""
+    keys: dict[str, tuple[int, float]] = {}
+    for one in seen:
+        for key, (tokens, usd) in sorted(one.keys.items()):
+            before = keys.get(key, (0, 0.0))
+            keys[key] = max(tokens, before[0]), max(usd, before[1])
+    return Used(
+        keys,
+        sum(one.others for one in seen),
+        sum(one.others_tokens for one in seen),
+        sum(one.others_usd for one in seen),
+    )
+
+
+def used_of(result: Mapping[str, Any]) -> Used:
+    """What a kept result says that it took."""
+    return Used(*(result[name] for name in Used._fields))
 
 
 class Watched:
@@ -111,10 +144,11 @@ class Watched:
     Args:
         inner: the runner.
         within: the place of the call whose programs count as parts of what is tuned; those of a metric beside it don't.
+        cached: whether there is an exact cache at all.
     """
 
-    def __init__(self, inner: Runtime, within: str) -> None:
-        self._inner, self._within = inner, within
+    def __init__(self, inner: Runtime, within: str, *, cached: bool = True) -> None:
+        self._inner, self._within, self._cached = inner, within, cached
         self.seen = Seen()
 
     def _counts(self, ctx: Context) -> bool:
@@ -132,44 +166,50 @@ class Watched:
 
     async def complete(self, ctx: Context, request: Request, through: Through | None = None, /) -> Reply:
         """A model call."""
-        request = self._asked(request)
+        request, key = self._asked(request)
         try:
             reply = await self._inner.complete(ctx, request, through)
         except BudgetExceeded as error:
             self.seen.spent = error
             raise
-        self._answered(reply)
+        self._answered(key, reply)
         return reply
 
     async def stream(self, ctx: Context, request: Request, /) -> AsyncIterator[Chunk]:
         """A streamed model call."""
-        request = self._asked(request)
+        request, key = self._asked(request)
         try:
             async for chunk in self._inner.stream(ctx, request):
                 if chunk.reply is not None:
-                    self._answered(chunk.reply)
+                    self._answered(key, chunk.reply)
                 yield chunk
         except BudgetExceeded as error:
             self.seen.spent = error
             raise
 
-    def _asked(self, request: Request) -> Request:
+    def _asked(self, request: Request) -> tuple[Request, str | None]:
+        """The request as it is sent on, and its key where it is asked of a model only once."""
         seen, decoding, options = self.seen, request.decoding, request.options
         seen.calls += 1
-        if decoding.temperature != 0 and decoding.seed is None:
+        if not self._cached or options.exact is False or (decoding.temperature != 0 and decoding.seed is None):
             seen.others += 1
-            return request
-        seen.keys.append(request_key(request))
-        return request if options.exact is not None else replace(request, options=replace(options, exact=True))
+            return request, None
+        key = request_key(request)
+        seen.keys.setdefault(key, (0, 0.0))
+        return (request if options.exact else replace(request, options=replace(options, exact=True))), key
 
-    def _answered(self, reply: Reply) -> None:
-        seen, usage = self.seen, reply.usage
-        seen.tokens += usage.tokens_in + usage.tokens_out
+    def _answered(self, key: str | None, reply: Reply) -> None:
+        seen, tokens = self.seen, reply.usage.tokens_in + reply.usage.tokens_out
         saved = [stage.saved_usd for stage in reply.stages if stage.layer in _LAYERS]
-        if seen.usd is None or reply.cost_usd is None or None in saved:
-            seen.usd = None
+        cost = reply.cost_usd
+        usd = None if cost is None or None in saved else cost + sum(one or 0.0 for one in saved)
+        seen.tokens += tokens
+        seen.usd = None if seen.usd is None or usd is None else seen.usd + usd
+        if key is None:
+            seen.others_tokens += tokens
+            seen.others_usd += usd or 0.0
         else:
-            seen.usd += reply.cost_usd + sum(one or 0.0 for one in saved)
+            seen.keys[key] = tokens, usd or 0.0
 
     def score(self, ctx: Context, name: str, about: Record, value: float, /) -> Coroutine[Any, Any, None]:
         """A score."""
@@ -200,14 +240,14 @@ class Watched:
         return getattr(self._inner, name)
 
 
-def watched(ctx: Context, within: str) -> tuple[Context, Watched]:
-    """The same call with its programs watched.
+def watched(ctx: Context, within: str, *, cached: bool = True) -> tuple[Context, Watched]:
+    """The same call with its programs watched; for ``within`` and ``cached`` see ``Watched``.
 
     Of a run that is resumed only the replies of models are given back to what is below, not the answers of programs:
     these run again, at no cost, so that what they ask is seen the same as the first time.
     """
     run = ctx.run
-    watch = Watched(run.runtime, within)
+    watch = Watched(run.runtime, within, cached=cached)
     replay = None if run.replay is None else {step: one for step, one in run.replay.items() if one.kind == "model"}
     made = Context(
         replace(run, runtime=cast("Runtime", watch), replay=replay),
@@ -255,12 +295,16 @@ def without(params: Params, row: Row) -> Params:
         shared = {name: value for name, value in demo.inputs.items() if name in given}
         return bool(shared) and all(given[name] == value for name, value in shared.items())
 
-    demos = tuple(demo for demo in params.demos if not made_of(demo))
-    return params if len(demos) == len(params.demos) else replace(params, demos=demos)
+    made = [made_of(demo) for demo in params.demos]
+    if not any(made):
+        return params
+    demos = tuple(demo for demo, its in zip(params.demos, made, strict=True) if not its)
+    shown = None if params.shown is None else params.shown - sum(made[: params.shown])
+    return replace(params, demos=demos, shown=shown)
 
 
 async def _score(branch: Context, task: Task, row: Row) -> tuple[Outcome, Seen]:
-    ctx, watch = watched(branch, f"{branch.step}.0")
+    ctx, watch = watched(branch, f"{branch.step}.0", cached=task.cached)
     answer: Answer | None = None
     prediction: dict[str, Any] | None = None
     error: str | None = None
@@ -276,9 +320,8 @@ async def _score(branch: Context, task: Task, row: Row) -> tuple[Outcome, Seen]:
     seen = watch.seen
     if seen.spent is not None:
         raise seen.spent  # the program went on without it, which says nothing about its params
-    deadline = ctx.run.deadline
-    if error is not None and deadline is not None and time.monotonic() >= deadline:
-        raise BudgetExceeded("the run's time is over")
+    if error is not None:
+        in_time(ctx)
     if answer is not None and prediction is not None:
         # as if no cache and no earlier try had answered: else a metric of the cost would praise what was asked before
         record = replace(answer.record, cost_usd=seen.usd, attempts=seen.calls, model_calls=seen.calls)
@@ -297,6 +340,17 @@ async def _score(branch: Context, task: Task, row: Row) -> tuple[Outcome, Seen]:
         steps=steps,
     )
     return outcome, seen
+
+
+def in_time(ctx: Context) -> None:
+    """Refuse to take a failure for what was asked's own where the run's time was over.
+
+    Raises:
+        BudgetExceeded: it was over.
+    """
+    deadline = ctx.run.deadline
+    if deadline is not None and time.monotonic() >= deadline:
+        raise BudgetExceeded("the run's time is over")
 
 
 outcomes_adapter: Final = TypeAdapter(list[Outcome])

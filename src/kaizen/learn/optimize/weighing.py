@@ -121,17 +121,30 @@ async def weighed(
     slots = asyncio.Semaphore(max(1, board.task.concurrency))
     branches = [ctx.fork() for _ in rows]
 
-    async def one(branch: Context, row: Row) -> Mapping[str, Any] | None:
+    async def one(branch: Context, row: Row) -> Mapping[str, Any] | Unsupported | None:
         async with slots:
             left = replace(without(params, row), contract=None)
-            return await board.ask(branch, reading, left, dict(row.inputs))
+            try:
+                return await board.ask(branch, reading, left, dict(row.inputs))
+            except Unsupported as error:
+                return error  # as a value: raised here, it would cancel calls in the air before they are counted
 
+    work = [one(branch, row) for branch, row in zip(branches, rows, strict=True)]
     try:
-        found = await together(one(branch, row) for branch, row in zip(branches, rows, strict=True))
-    except (Unsupported, ConfigError):
+        # the first alone: a model that can't do it is not asked about all rows
+        found = await together(work[:1])
+        if not any(isinstance(said, Unsupported) for said in found):
+            found += await together(work[1:])
+    except ConfigError:
+        return None
+    finally:
+        for each in work:
+            each.close()  # what was not begun
+    answers = [said for said in found if not isinstance(said, Unsupported)]
+    if len(answers) < len(rows):
         return None
     cases: dict[str, list[Case]] = {name: [] for name in params.scored or {}}
-    for row, said in zip(rows, found, strict=True):
+    for row, said in zip(rows, answers, strict=True):
         for name, each in (said or {}).get("weighed", {}).items():
             case = _case(each, row.outputs.get(name), few=closed(part.spec, name) is not None)
             if case is not None:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from operator import mul
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kaizen.core.context import Context
+from kaizen.core.errors import ConfigError
 from kaizen.core.params import Demo
 from kaizen.core.spec import Spec
 from kaizen.programs.prompt.options import value_text
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 # Two demos this alike teach the same: the second is left out while there are others.
 _SAME: Final = 0.97
-_KEPT: Final = 16
+_KEPT: Final = 4096
 # The penalty and the sharpness of the classifier, and the most demos it is made of: its making is cubic in them.
 _PENALTY: Final = 1.0
 _SHARP: Final = 8.0
@@ -23,23 +28,28 @@ MOST: Final = 256
 
 
 class Likeness:
-    """How near the demos of a program lie to its inputs; each set of demos is embedded once."""
+    """How near the demos of a program lie to its inputs; each demo is embedded once."""
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
-        # by identity: a set of demos comes with params that are resolved once
-        self._points: dict[tuple[int, str], tuple[Sequence[Demo], list[array[float]]]] = {}
+        # by identity, which to hold them keeps unique; each by itself: a search makes many sets of the same demos
+        self._points: dict[tuple[int, str], tuple[Demo, array[float]]] = {}
 
     async def points(self, ctx: Context, demos: Sequence[Demo]) -> list[array[float]]:
         """A point for each demo's inputs."""
-        key = (id(demos), f"{ctx.scope.tenant}/{ctx.scope.environment}")
-        known = self._points.get(key)
-        if known is None:
-            made = await self._embedded(ctx, [demo.inputs for demo in demos])
-            if len(self._points) >= _KEPT:
-                self._points.clear()
-            known = self._points[key] = (demos, made)
-        return known[1]
+        where = f"{ctx.scope.tenant}/{ctx.scope.environment}"
+        keys = [(id(demo), where) for demo in demos]
+        found = {key: self._points[key] for key in keys if key in self._points}
+        new = {key: demo for key, demo in zip(keys, demos, strict=True) if key not in found}
+        if new:
+            made = await self._embedded(ctx, [demo.inputs for demo in new.values()])
+            added = {key: (demo, point) for (key, demo), point in zip(new.items(), made, strict=True)}
+            found |= added
+            if len(self._points) + len(added) > _KEPT:
+                self._points = dict(found)  # of these alone, however many: their params hold them anyway
+            else:
+                self._points |= added
+        return [found[key][1] for key in keys]
 
     async def __call__(self, ctx: Context, demos: Sequence[Demo], inputs: Mapping[str, Any]) -> list[float]:
         """The cosine of each demo's inputs to these, -1 to 1.
@@ -51,18 +61,16 @@ class Likeness:
         here = (await self._embedded(ctx, [inputs]))[0]
         return [sum(map(mul, here, point)) for point in points]
 
-    async def nearest(
-        self, ctx: Context, demos: Sequence[Demo], inputs: Mapping[str, Any], count: int
-    ) -> tuple[Demo, ...]:
-        """The ``count`` demos to show with these inputs, the nearest last.
+    async def nearest(self, ctx: Context, demos: Sequence[Demo], inputs: Mapping[str, Any], count: int) -> list[int]:
+        """The places of the ``count`` demos to show with these inputs, the nearest last.
 
         Raises:
             ConfigError: where the process has no embedder.
         """
         if not demos:
-            return ()
+            return []
         near, points = await self(ctx, demos, inputs), await self.points(ctx, demos)
-        return tuple(demos[at] for at in nearest(demos, near, points, count, range(len(demos))))
+        return nearest(demos, near, points, count, range(len(demos)))
 
     async def _embedded(self, ctx: Context, many: Sequence[Mapping[str, Any]]) -> list[array[float]]:
         names = [*self._spec.inputs, *self._spec.fed]
@@ -106,15 +114,21 @@ class Classifier:
         points: one or more, of length 1.
         values: the place of each one's value.
         count: how many values there are.
+
+    Raises:
+        ConfigError: without the extra ``semantic``, which brings numpy.
     """
 
     def __init__(self, points: Sequence[Sequence[float]], values: Sequence[int], count: int) -> None:
-        self._mean = [values.count(at) / len(values) for at in range(count)]
-        wanted = [[float(value == at) - self._mean[at] for at in range(count)] for value in values]
-        gram = [[sum(map(mul, one, other)) for other in points[: at + 1]] for at, one in enumerate(points)]
-        for at, row in enumerate(gram):
-            row[at] += _PENALTY
-        self._weights = _solved(gram, wanted)
+        if find_spec("numpy") is None:
+            raise ConfigError('learning from near demos needs numpy: pip install "kaizen-engine[semantic]"')
+        import numpy as np
+
+        made = np.array(points, dtype=np.float64)
+        wanted = np.eye(count)[list(values)]
+        self._mean: NDArray[np.float64] = wanted.mean(axis=0)
+        gram = made @ made.T + _PENALTY * np.eye(len(made))
+        self._weights: NDArray[np.floating[Any]] = np.linalg.solve(gram, wanted - self._mean)
 
     def __call__(self, near: Sequence[float]) -> list[float]:
         """A score for each value, on a scale of log-probabilities.
@@ -122,26 +136,4 @@ class Classifier:
         Args:
             near: the cosine of each point to what is asked about.
         """
-        columns = zip(*self._weights, strict=True)
-        return [_SHARP * (sum(map(mul, near, column)) + mean) for column, mean in zip(columns, self._mean, strict=True)]
-
-
-def _solved(lower: list[list[float]], wanted: list[list[float]]) -> list[list[float]]:
-    """What a symmetric, positive matrix, given by its lower half, makes ``wanted`` of: by Cholesky's factors."""
-    factor: list[list[float]] = []
-    for at, row in enumerate(lower):
-        made: list[float] = []
-        for other in range(at):
-            made.append((row[other] - sum(map(mul, made, factor[other]))) / factor[other][other])
-        made.append(math.sqrt(row[at] - sum(map(mul, made, made))))
-        factor.append(made)
-    size, width = len(factor), range(len(wanted[0]))
-    forward: list[list[float]] = []
-    for at in range(size):
-        given = [sum(factor[at][k] * forward[k][column] for k in range(at)) for column in width]
-        forward.append([(wanted[at][column] - given[column]) / factor[at][at] for column in width])
-    solved: list[list[float]] = [[0.0] * len(wanted[0]) for _ in range(size)]
-    for at in reversed(range(size)):
-        given = [sum(factor[k][at] * solved[k][column] for k in range(at + 1, size)) for column in width]
-        solved[at] = [(forward[at][column] - given[column]) / factor[at][at] for column in width]
-    return solved
+        return (_SHARP * (self._weights.T @ near + self._mean)).tolist()

@@ -180,6 +180,22 @@ def validated(spec: Spec, values: Mapping[str, Any]) -> dict[str, Any]:
     return typed
 
 
+def validated_value(spec: Spec, name: str, value: Any) -> Any:
+    """One field's typed value.
+
+    Raises:
+        Misfit: if it does not fit the field.
+    """
+    try:
+        typed = spec.adapters[name].validate_python(value)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_context=False)[0]["msg"]
+        raise Misfit(f"'{name}' = {shorten(value)}: {problem}") from None
+    if (problem := _reinterpreted(value, typed)) is not None:
+        raise Misfit(f"'{name}' = {shorten(value)}: {problem}")
+    return typed
+
+
 def _reinterpreted(raw: Any, typed: Any) -> str | None:
     """What pydantic let pass by taking one kind of value for another: true for 1, or a number for a point in time."""
     match raw:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from enum import Enum
 from typing import Any, Final, cast
@@ -88,11 +88,17 @@ def plan(spec: Spec, params: Params) -> Plan:
     turns = tuple(name for name, field in fields.items() if bare_type(field.annotation) == History)
     shown = tuple(name for name in fields if name not in turns)
     prefix = [Message.of("system", _system(spec, params, mode))]
-    for demo in params.demos:
+    for demo in params.pool:
         given = [name for name in shown if name in demo.inputs]
         prefix += _user(given, demo.inputs), Message.of("assistant", written(spec, demo.outputs, mode))
     schema = OutputSchema(identifier(spec), spec.output_schema) if mode == "schema" else None
     return Plan(mode, turns, shown, tuple(prefix), schema, params.advice, params.decoding, params.options)
+
+
+def showing(stable: Plan, places: Sequence[int]) -> Plan:
+    """The same plan with only the demos at these places, in their order: nothing is rendered anew."""
+    system, *turns = stable.prefix
+    return replace(stable, prefix=(system, *(turn for at in places for turn in turns[2 * at : 2 * at + 2])))
 
 
 def render(stable: Plan, inputs: Mapping[str, Any]) -> tuple[Message, ...]:

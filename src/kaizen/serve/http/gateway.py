@@ -38,6 +38,7 @@ from kaizen.serve.http.wires.wire import Asked, Caller, Wire, opened, tier_name,
 _logger = logging.getLogger(__name__)
 
 _GATHER_EVERY_S: Final = 1.0
+_AGAIN_S: Final = 1.0  # after that time what failed beside the calls begins again
 CLOSED: Final = 499  # nginx's word for a caller that went away; nobody is sent it
 
 Work = Callable[[Call], Awaitable[None]]
@@ -75,7 +76,7 @@ class Gateway:
         local: whether it listens on loopback only.
 
     Attributes:
-        beside: what runs as long as the server does, beside the calls.
+        beside: what runs as long as the server does, beside the calls. One that fails is begun again a second later.
     """
 
     def __init__(self, backend: Backend, metrics: Metrics, *, max_body: int, local: bool = False) -> None:
@@ -125,7 +126,7 @@ class Gateway:
         call = Call(scope, receive, send)
         route = self._routes.get(call.path) or self._found(call.path)
         if route.mounted is not None:
-            await route.mounted()(scope, receive, send)
+            await _hand_over(route.mounted, scope, receive, send)
             return
         watch(scope)
         self._metrics.begin()
@@ -169,7 +170,7 @@ class Gateway:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """Start and end with the server."""
-        beside = [asyncio.ensure_future(work()) for work in (self._gather, *self.beside)]
+        beside = [asyncio.ensure_future(_lasting(work)) for work in (self._gather, *self.beside)]
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
@@ -313,6 +314,30 @@ class Gateway:
             await call.end(b"".join(gathered) + writing.fail(problem))
         finally:
             await chunks.aclose()
+
+
+async def _lasting(work: Callable[[], Awaitable[None]]) -> None:
+    """What runs beside the calls, until it ends or is cancelled: a failure is told, and it begins again."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            _logger.exception("what runs beside the calls failed and begins again")
+            await asyncio.sleep(_AGAIN_S)
+        else:
+            return
+
+
+async def _hand_over(mounted: Callable[[], Application], scope: Scope, receive: Receive, send: Send) -> None:
+    """Have another application answer; whose caller goes away is cancelled, as ours are."""
+    watch(scope)
+    try:
+        await mounted()(scope, receive, send)
+    except asyncio.CancelledError:
+        if not _gone(scope):
+            raise
+    finally:
+        release(scope)
 
 
 async def _several(ctx: Context, asked: Asked) -> Sequence[Reply]:

@@ -42,9 +42,9 @@ _open: set[sqlite3.Connection] = set()
 
 @dataclass(slots=True)
 class _Put:
-    """An entry on its way, and who waits for it."""
+    """Entries on their way, and who waits for them."""
 
-    entry: Entry
+    entries: Sequence[Entry]
     done: asyncio.Future[None]
 
 
@@ -139,7 +139,7 @@ class SqliteCache:
         if len(value) > self._max:
             return
         loop = asyncio.get_running_loop()
-        put = _Put(self.entry(scope, key, value, ttl, tags, since), loop.create_future())
+        put = _Put((self.entry(scope, key, value, ttl, tags, since),), loop.create_future())
         waiting = self._waiting.get(loop)
         if waiting is None:
             waiting = self._waiting[loop] = []
@@ -162,10 +162,12 @@ class SqliteCache:
         """
         await self._ready()
         loop = asyncio.get_running_loop()
-        group = [_Put(entry, loop.create_future()) for entry in entries if len(entry.value) <= self._max]
+        group = [entry for entry in entries if len(entry.value) <= self._max]
         if group:
-            self._write_group(loop, group)
-            await group[-1].done
+            # one future for them all: of several, whose errors nobody took, each would be reported
+            put = _Put(group, loop.create_future())
+            self._write_group(loop, [put])
+            await put.done
 
     async def invalidate(self, scope: Scope, tags: Sequence[str] | None = None, /) -> int:
         """Drop what carries any of the tags (all of the scope's for None), and overwrite it; how many there were."""
@@ -304,11 +306,12 @@ class SqliteCache:
 
     def _write_group(self, loop: AbstractEventLoop, group: list[_Put]) -> None:
         """Write these in one transaction: here and now, or on a thread."""
-        size = sum(len(put.entry.value) for put in group)
+        coming = [entry for put in group for entry in put.entries]
+        size = sum(len(entry.value) for entry in coming)
         self._untidy += size
         if self._untidy > min(_TIDY_EVERY_BYTES, self._max // 10) or self._clock() >= self._tidy_at:
             self._start_tidying()
-        act = partial(entries.put_all, group=[put.entry for put in group])
+        act = partial(entries.put_all, group=coming)
         # while the file is tidied the system may hold up writes until an fsync is through
         if size <= _INLINE_BYTES and not self._tidying.locked() and self._writing.acquire(blocking=False):
             try:

@@ -20,6 +20,7 @@ _logger = logging.getLogger(__name__)
 
 _BEHIND_S: Final = 0.05
 _AT_ONCE: Final = 32  # under a millisecond
+_LOG_EVERY_S: Final = 60.0
 
 
 class Shared(Cache, Protocol):
@@ -65,6 +66,7 @@ class TieredCache:
         self._loop: AbstractEventLoop | None = None
         self._turn = asyncio.Lock()
         self._writing: asyncio.Task[None] | None = None
+        self._log_at = 0.0
 
     async def get(self, scope: Scope, key: str, /) -> bytes | None:
         """The value, if it is still there."""
@@ -132,7 +134,10 @@ class TieredCache:
                 try:
                     await self._shared.put_all(list(waiting.values()))
                 except StoreError as error:
-                    _logger.warning("answers are kept in memory alone: %s", error)
+                    now = time.monotonic()
+                    if now >= self._log_at:  # a full disk fails every write
+                        self._log_at = now + _LOG_EVERY_S
+                        _logger.warning("answers are kept in memory alone: %s", error)
                 for place, entry in waiting.items():
                     if self._behind.get(place) is entry:  # else it was replaced meanwhile
                         del self._behind[place]

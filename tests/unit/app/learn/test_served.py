@@ -11,9 +11,13 @@ import pytest
 import kaizen.app
 from kaizen.app.learn import served
 from kaizen.app.learn.served import load_served, make_learning, watch_all, within
+from kaizen.core.artifact import BASE, Arm, Artifact
 from kaizen.core.errors import ConfigError, NotFound, StoreError
 from kaizen.core.scope import Scope
+from kaizen.learn.experiment.definition import Definition, Rule
+from kaizen.learn.experiment.experiments import Experiment, Experiments
 from kaizen.learn.loop.loop import Loop
+from kaizen.registry.registry import PARAMS
 from kaizen.settings import load_settings
 
 FILE = '''from kaizen import Signature, context
@@ -87,4 +91,67 @@ async def test_every_tenant_is_looked_after_though_one_takes_long(
     assert looked.count(ACME) == 1
     assert looked.count(app.scope) >= 3
     assert "their loops wait" in caplog.text
+    await app.close()
+
+
+async def test_without_contents_experiments_are_judged_and_one_mistake_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = load_settings(tmp_path, {}, {"home": str(tmp_path), "ledger": {"payloads": False}})
+    app = kaizen.app.build(settings)
+    experiments = Experiments(app.ledger, app.registry)
+    for name in ("bank.Broken", "bank.Triage"):
+        put = await app.registry.put(ACME, Artifact(PARAMS, name, b"{}"), author="human:ada", reason="")
+        arms = (Arm(BASE, 0.5), Arm(put.artifact.version, 0.5))
+        definition = Definition(program=name, arms=arms, metric="feedback", begun=0.0, rule=Rule(days=1e-9))
+        await experiments.start(ACME, definition, actor="human:ada")
+    programs, step, asked = Experiments.programs, Experiments.step, 0
+
+    async def read(self: Experiments, scope: Scope) -> Sequence[str]:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise StoreError("the file is locked")
+        return await programs(self, scope)
+
+    async def judged(self: Experiments, scope: Scope, program: str) -> Experiment | None:
+        if program == "bank.Broken":
+            raise StoreError("its body is damaged")
+        return await step(self, scope, program)
+
+    async def scopes() -> Sequence[Scope]:
+        return [ACME]
+
+    monkeypatch.setattr(Experiments, "programs", read)
+    monkeypatch.setattr(Experiments, "step", judged)
+    watching = asyncio.ensure_future(watch_all(app, {}, scopes, every=0.01))
+    async with asyncio.timeout(10):
+        while await app.registry.arms(ACME, PARAMS, "bank.Triage", "prod") != (Arm(BASE),):  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    assert "the experiments can't be read: the file is locked" in caplog.text
+    assert "the experiment on bank.Broken: its body is damaged" in caplog.text
+    await app.close()
+
+
+async def test_searches_end_with_the_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = kaizen.app.build(load_settings(tmp_path, {}, {"home": str(tmp_path)}))
+    closed: list[Loop] = []
+
+    async def close(self: Loop) -> None:
+        closed.append(self)
+
+    async def scopes() -> Sequence[Scope]:
+        return [ACME]
+
+    monkeypatch.setattr(Loop, "close", close)
+    watching = asyncio.ensure_future(watch_all(app, {}, scopes, every=0.01))
+    await asyncio.sleep(0.1)
+    assert closed == [], "they go on beside the looks"
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    assert len(closed) == 2
     await app.close()

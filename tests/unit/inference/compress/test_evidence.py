@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -60,8 +61,48 @@ def test_processes_see_each_others_evidence_and_a_cut_line_harms_nothing(tmp_pat
     one.add(LOCAL, "m/m", "t", 1, agreed=True)
     with file.open("ab") as lines:
         lines.write(b'["1", "lo\n["0", "a", "b", "c", "d", 1, 1]\n["1", "half')
+    time.sleep(0.06)
     assert other.of(LOCAL, "m/m", "t") == {1: Agreement(1, 0)}
+    time.sleep(0.06)
     assert other.of(LOCAL, "m/m", "t") == {1: Agreement(1, 0)}
+
+
+def test_the_file_is_not_asked_for_every_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence, asked = Evidence(tmp_path / "evidence.jsonl"), list[Path]()
+    stat = Path.stat
+
+    def counting(path: Path, **how: bool) -> object:
+        asked.append(path)
+        return stat(path, **how)
+
+    monkeypatch.setattr(Path, "stat", counting)
+    begun = time.monotonic()
+    for _ in range(1000):
+        evidence.of(LOCAL, "m/m", "t")
+    assert len([one for one in asked if one.suffix == ".jsonl"]) <= 1 + (time.monotonic() - begun) / 0.05
+    evidence.add(LOCAL, "m/m", "t", 1, agreed=True)
+    assert evidence.of(LOCAL, "m/m", "t") == {1: Agreement(1, 0)}  # at once, for the one who added it
+
+
+def test_the_file_stays_bounded_and_the_newest_stays_in_it(tmp_path: Path) -> None:
+    file = tmp_path / "evidence.jsonl"
+    one, other = Evidence(file, kept=2000), Evidence(file, kept=2000)
+    rewritten = 0
+    for at in range(400):
+        before = file.stat().st_ino if file.exists() else 0
+        one.add(LOCAL, "m/m", "old" if at < 200 else "new", 1, agreed=at % 2 == 0)
+        assert file.stat().st_size <= 4000
+        rewritten += before not in (0, file.stat().st_ino)
+        if at == 100:
+            assert other.of(LOCAL, "m/m", "old") != {}
+    assert rewritten > 1
+    time.sleep(0.06)
+    for evidence in (one, other, Evidence(file)):
+        assert evidence.of(LOCAL, "m/m", "old") == {}
+        agreement = evidence.of(LOCAL, "m/m", "new")[1]
+        assert agreement.compared == file.read_bytes().count(b'"new"') >= 2000 // 64
+        assert abs(agreement.compared - 2 * agreement.differed) <= 1
+    assert [path.name for path in tmp_path.iterdir()] == ["evidence.jsonl"]
 
 
 @pytest.mark.parametrize(

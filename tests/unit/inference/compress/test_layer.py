@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kaizen.core.errors import Unavailable
+from kaizen.core.errors import BudgetExceeded, Unavailable
 from kaizen.core.message import Message, ToolCall, ToolResult
 from kaizen.core.protocols import Provider
 from kaizen.core.request import Chunk, Options, OutputSchema, Reply, Request, Stage, ToolSpec, Usage
@@ -207,6 +207,13 @@ async def test_where_only_the_shortened_prompt_is_answered_the_error_says_that_s
     with pytest.raises(Unavailable) as caught:
         await layer(ScriptedProvider(lambda _: Unavailable("down")), sample=1.0).complete(REQUEST)
     assert "billed" not in caught.value.detail
+
+
+async def test_a_question_to_learn_from_that_is_refused_fails_nobodys_call() -> None:
+    def answer(request: Request) -> Reply | Exception:
+        return reading(request) if request is REQUEST else BudgetExceeded("the run's last call is taken")
+
+    assert (await layer(ScriptedProvider(answer), sample=1.0).complete(REQUEST)).text == "1871"
 
 
 async def test_costs_that_providers_report_are_added_up() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from dataclasses import replace
 from typing import Any
@@ -97,11 +98,15 @@ async def test_erased_contents_and_other_contracts_are_left_out(house: Open) -> 
 async def test_a_dataset_says_what_was_done_to_it(house: Open) -> None:
     here = house(answer)
     await asked(here, "write to ada@example.com or call +49 30 1234567")
-    wish = Wish(program=NAME, where=Where("not corrected"), redact=True, consent="terms 4.2")
+    wish = Wish(program=NAME, where=Where("not corrected"), redact=True, consent="terms 4.2", group_by="input.message")
     rows, counts = await rows_from_runs(here.app.ledger, here.app.scope, wish)
     dataset = curated("triage", rows, wish, counts)
     assert dataset.rows[0].inputs["message"] == "write to [email] or call [phone]"
     assert dataset.about["redaction"]["taken_out"] == {"email": 1, "phone": 1}
+    groups = [row.group for row in dataset.rows]
+    assert all(group is not None and re.fullmatch("[0-9a-f]{32}", group) for group in groups), "what groups is personal"
+    again, _ = await rows_from_runs(here.app.ledger, here.app.scope, wish)
+    assert [row.group for row in again] == groups, "and the same each time"
     assert (dataset.about["consent"], dataset.about["where"]) == ("terms 4.2", "not corrected")
     plain = Wish(program=NAME)
     assert curated("x", rows, plain, counts).about["redaction"] == "none"
@@ -116,6 +121,12 @@ def test_personal_data_of_known_shapes_is_taken_out() -> None:
     assert found == {"card": 1, "iban": 1, "ip": 1, "email": 2}
     same, none = redacted(Row({"text": "table for 12 at 19:30 on 3/4, not 0123 4"}, {}))
     assert (same.inputs["text"], sum(none.values())) == ("table for 12 at 19:30 on 3/4, not 0123 4", 0)
+
+
+@pytest.mark.parametrize("text", ["AB12 İKİ BİN ALT TL", "AB12 \u212aABC DEFG HIJK LMNO"])
+def test_letters_that_are_none_of_an_account_number_are_left(text: str) -> None:
+    row, found = redacted(Row({"text": text}, {}))
+    assert (row.inputs["text"], found) == (text, {})
 
 
 def test_near_duplicates_go_and_what_tells_labels_apart_stays() -> None:

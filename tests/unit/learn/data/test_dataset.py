@@ -9,7 +9,7 @@ import pytest
 from kaizen.core.artifact import Artifact
 from kaizen.core.context import Context
 from kaizen.core.errors import ConfigError, Conflict, Denied, InvalidInput
-from kaizen.core.scope import LOCAL
+from kaizen.core.scope import LOCAL, Scope
 from kaizen.learn.data.dataset import Dataset, Sealed, diff
 from kaizen.learn.data.guard import kept_for_tests, refuse_tests
 from kaizen.learn.data.rows import Row
@@ -81,6 +81,29 @@ def test_no_group_and_no_question_is_in_two_parts(seed: int) -> None:
     assert abs(len(parts["train"]) - 100) <= 12  # the largest group
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_question_that_several_groups_ask_is_in_one_part(seed: int) -> None:
+    rng = random.Random(seed)
+    # of 60 customers, pairs ask the same now and then; and so do rows without a customer
+    rows = [Row({"text": f"{place} {turn}"}, {}, f"g{place}") for place in range(60) for turn in range(2)]
+    rows += [Row({"text": f"asked by two: {place % 10}"}, {}, f"g{place}") for place in range(20)]
+    rows += [Row({"text": f"asked by two: {place}"}, {}) for place in range(10)]
+    shares = {"train": 0.5, "val": 0.25, "test": 0.25}
+    parts = split(rows, seed=seed, shares=shares)
+    for names in (
+        [{row.asked for row in part} for part in parts.values()],
+        [{row.group for row in part if row.group} for part in parts.values()],
+    ):
+        assert not names[0] & names[1]
+        assert not names[0] & names[2]
+        assert not names[1] & names[2]
+    rng.shuffle(rows)
+    again = split(rows, seed=seed, shares=shares)
+    assert {name: {row.key for row in part} for name, part in again.items()} == {
+        name: {row.key for row in part} for name, part in parts.items()
+    }
+
+
 def test_groups_can_be_left_out_of_it_and_a_share_may_be_nothing() -> None:
     parts = split(rows_of(10, 1), seed=0, shares={"train": 0.5, "test": 0.5, "none": 0.0}, by_group=False)
     assert [len(part) for part in parts.values()] == [5, 5, 0]
@@ -108,6 +131,19 @@ async def test_sealed_rows_open_once_with_a_reason_that_is_on_record(house: Open
     assert kept is not None
     assert sealed.version.encode() in kept
     assert b"the test" in kept
+
+
+async def test_the_runs_that_opened_the_same_rows_are_counted(house: Open) -> None:
+    here = house()
+    ledger, scope = here.app.ledger, here.app.scope
+    runs = [await here.app.new_run() for _ in range(3)]
+    for run, opened in zip(runs, (rows_of(4), rows_of(4)[::-1], rows_of(3)), strict=True):
+        for _ in range(2):
+            await Sealed(opened).open(Context(run), "the test")
+    sealed = Sealed(rows_of(4))
+    assert await sealed.openings(ledger, scope) == 2
+    assert await sealed.openings(ledger, scope, besides=runs[0].run_id) == 1
+    assert await sealed.openings(ledger, Scope("other", "dev")) == 0
 
 
 def test_rows_under_seal_are_refused_among_those_to_learn_from() -> None:

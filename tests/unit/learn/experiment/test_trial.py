@@ -152,19 +152,25 @@ def test_a_definition_is_the_same_after_the_registry() -> None:
     assert artifact.parents[1] == f"params/triage.Triage@{definition.arms[1].version}"
 
 
+@pytest.mark.parametrize(("arms", "said"), [((1.0,), "two arms"), ((0.5, 0.4), "sum to 1")])
+def test_what_can_be_no_experiment_is_refused(arms: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        defined(*arms)
+
+
 @pytest.mark.parametrize(
-    ("arms", "rule", "said"),
+    ("rule", "said"),
     [
-        ((1.0,), RULE, "two arms"),
-        ((0.5, 0.4), RULE, "sum to 1"),
-        ((0.5, 0.5), replace(RULE, least=10), "100 subjects"),
-        ((0.5, 0.5), replace(RULE, alpha=0.9), "an alpha"),
-        ((0.5, 0.5), replace(RULE, effect=1.5), "an effect"),
-        ((0.5, 0.5), replace(RULE, scores=0), "a score a subject"),
-        ((0.5, 0.5), replace(RULE, guards=(Guard("cost", 0.5),)), "margin"),
-        ((0.5, 0.5), replace(RULE, guards=(Guard("errors", 2.0),)), "margin"),
+        ({"least": 10}, "100 subjects"),
+        ({"alpha": 0.9}, "an alpha"),
+        ({"effect": 1.5}, "an effect"),
+        ({"scores": 0}, "a score a subject"),
+        ({"guards": (Guard("cost", 0.5),)}, "margin"),
+        ({"guards": (Guard("errors", 2.0),)}, "margin"),
     ],
 )
-def test_what_can_be_no_experiment_is_refused(arms: Any, rule: Rule, said: str) -> None:
+def test_a_rule_is_refused_by_itself_since_a_loop_keeps_one_long_before_its_first_experiment(
+    rule: Any, said: str
+) -> None:
     with pytest.raises(ConfigError, match=said):
-        defined(*arms, rule=rule)
+        Rule(**rule)

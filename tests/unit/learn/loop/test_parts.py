@@ -15,14 +15,15 @@ from kaizen.core.params import Params
 from kaizen.core.request import Options
 from kaizen.learn.loop.failures import alike
 from kaizen.learn.loop.plan import Plan, Watch, plan_of
-from kaizen.learn.loop.tunable import Tunable, tuned
+from kaizen.learn.loop.tunable import Tunable
 from kaizen.programs.signature import Mark, mark_of
 
 PLAN = Plan(program="triage.Triage", target="triage.py:Triage", metric="accuracy", rows="dataset/triage@1")
 
 
 def test_a_plan_is_the_same_after_the_registry() -> None:
-    plan = replace(PLAN, watch=Watch(floor=0.8), per_day=3)
+    tunables = (Tunable("repairs", 0, 3), Tunable("options.semantic", choices=(True, False)))
+    plan = replace(PLAN, watch=Watch(floor=0.8), per_day=3, optimizer="tuning", tunables=tunables)
     assert plan_of(plan.artifact()) == plan
     assert plan.artifact().parents == ("dataset/triage@1",)
 
@@ -36,6 +37,8 @@ def test_a_plan_is_the_same_after_the_registry() -> None:
         ({"watch": Watch(alpha=0.9)}, "an alpha"),
         ({"share": 1.0}, "a share"),
         ({"usd_per_day": -1.0}, "limits"),
+        ({"optimizer": "tuning"}, "bounds of parameters"),
+        ({"tunables": (Tunable("temperature", 0, 1),)}, "bounds of parameters"),
     ],
 )
 def test_what_can_be_no_plan_is_refused(changes: Any, said: str) -> None:
@@ -67,7 +70,7 @@ def test_failures_as_frequent_as_everywhere_make_none() -> None:
 
 
 def test_parameters_stay_within_their_bounds() -> None:
-    warm, tries = Tunable("temperature", 0.0, 1.0), Tunable("repairs", 0, 3)
+    warm, tries = Tunable("temperature", 0, 1), Tunable("repairs", 0, 3)
     model = Tunable("model", choices=("up/small", "up/large"))
     threshold = Tunable("options.quality_threshold", 1.0, 5.0)
     rng = random.Random(0)
@@ -76,11 +79,7 @@ def test_parameters_stay_within_their_bounds() -> None:
     assert all(0.4 <= float(warm.draw(rng, 0.5)) <= 0.6 for _ in range(50))
     params = threshold.put(model.put(warm.put(Params(), 0.3), "up/small"), 2.5)
     assert params.options == Options(quality_threshold=2.5)
-    assert tuned(params, [warm, model, threshold, tries]) == {
-        "temperature": 0.3,
-        "model": "up/small",
-        "options.quality_threshold": 2.5,
-    }
+    assert [one.of(params) for one in (warm, model, threshold, tries)] == [0.3, "up/small", 2.5, None]
     for tunable, value in ((warm, 1.5), (warm, True), (tries, 1.5), (model, "up/other")):
         with pytest.raises(errors.ConfigError):
             tunable.put(Params(), value)
@@ -93,6 +92,8 @@ def test_parameters_stay_within_their_bounds() -> None:
         (("contract", 0.0, 1.0), "no field"),
         (("temperature", None, None), "either"),
         (("temperature", 1.0, 0.0), "low bound"),
+        (("repairs", 0.5, 1.5), "a whole number"),
+        (("output_mode", None, None, ("text", "verse")), "can't be 'verse'"),
     ],
 )
 def test_what_can_be_no_parameter_is_refused(made: Any, said: str) -> None:

@@ -104,30 +104,40 @@ async def test_a_judge_is_asked_about_task_reference_and_answer(house: Open) -> 
 
 
 def test_agreement_with_people_is_counted_beyond_chance() -> None:
-    found = agreement("judge:m/x", [1.0, 1.0, 0.0, 0.0], [1.0, 0.5, 0.0, 1.0])
+    judge = Judge(Label.spec, "m/x")
+    found = agreement(judge, [1.0, 1.0, 0.0, 0.0], [1.0, 0.5, 0.0, 1.0])
     assert (found.n, found.rate, found.kappa) == (4, 0.75, pytest.approx(0.5))
     assert Agreement.load(found.artifact()) == found
     # a judge that likes everything agrees with people who do, and shows nothing
-    assert agreement("j", [1.0] * 40, [1.0] * 40).kappa == 0.0
+    assert agreement(judge, [1.0] * 40, [1.0] * 40).kappa == 0.0
     with pytest.raises(InvalidInput, match="no answers"):
-        agreement("j", [], [])
+        agreement(judge, [], [])
     with pytest.raises(InvalidInput, match="is no agreement"):
         Agreement.load(Artifact("agreement", "j", b"{}"))
 
 
 def test_an_unmeasured_judge_decides_nothing() -> None:
     judge = Judge(Label.spec, "m/x")
-    name = judge.spec.name
+    name = agreement(judge, [1.0], [1.0]).artifact().name
     people = [1.0, 0.0] * 20
     check_gate(metric("accuracy", Label.spec), {})
     with pytest.raises(Denied, match="was never measured"):
         check_gate(judge, {})
     with pytest.raises(Denied, match="measured on 10 answers only"):
-        check_gate(judge, {name: agreement(name, people[:10], people[:10])})
+        check_gate(judge, {name: agreement(judge, people[:10], people[:10])})
     with pytest.raises(Denied, match=r"0\.00 beyond chance"):
-        check_gate(judge, {name: agreement(name, [1.0] * 40, people)})
-    check_gate(judge, {name: agreement(name, people, people)})
+        check_gate(judge, {name: agreement(judge, [1.0] * 40, people)})
+    check_gate(judge, {name: agreement(judge, people, people)})
     both = metric("accuracy, judge:m/x", Label.spec)
-    assert judges_in(both) == (name,)
+    assert [one.spec.name for one in judges_in(both)] == [judge.spec.name]
     with pytest.raises(Denied, match="may not decide anything"):
         check_gate(both, {})
+
+
+def test_a_judge_that_was_measured_on_one_program_decides_nothing_about_another() -> None:
+    judge, people = Judge(Label.spec, "m/x"), [1.0, 0.0] * 20
+    found = agreement(judge, people, people)
+    known = {found.artifact().name: found}
+    check_gate(judge, known)
+    with pytest.raises(Denied, match=r"on answers of \S*Slots was never measured"):
+        check_gate(Judge(Slots.spec, "m/x"), known)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from statistics import fmean, stdev
 from typing import Literal
 
 import pytest
@@ -14,6 +15,7 @@ from kaizen.core.params import Params
 from kaizen.core.record import RecordQuery
 from kaizen.core.request import Request
 from kaizen.learn.optimize.bandit import Adaptive, Bandit, Decision, Rails
+from kaizen.ledger.intervals import Z95
 from kaizen.ledger.scores import keep_feedback
 from tests.unit.programs.house import Open
 
@@ -80,6 +82,35 @@ def test_what_an_arm_would_score_everywhere_is_estimated_from_what_was_served() 
     assert held >= 6
     assert bandit.estimate(0)[0] == pytest.approx(0.6, abs=0.2)
     assert Bandit(2).estimate(0) == (0.5, (0.0, 1.0))
+
+
+def test_the_estimate_is_the_doubly_robust_one_of_all_that_was_served() -> None:
+    bandit = Bandit(2, seed=9)
+    rng = random.Random(9)
+    values: list[list[float]] = [[], []]
+    for number in range(50):
+        decision, value = bandit.choose("ab"[number % 2]), rng.random()
+        for arm in (0, 1):
+            guess = bandit._mean(decision.task, arm)
+            values[arm].append(guess + ((value - guess) / decision.propensity if decision.arm == arm else 0.0))
+        bandit.reward(decision, value)
+    for arm in (0, 1):
+        mean, (low, high) = bandit.estimate(arm)
+        assert mean == pytest.approx(fmean(values[arm]))
+        assert high - low == pytest.approx(2 * Z95 * stdev(values[arm]) / 50**0.5)
+
+
+def test_what_it_keeps_does_not_grow_with_the_calls_or_the_kinds_of_task() -> None:
+    bandit = Bandit(2, seed=9)
+    for number in range(1200):
+        bandit.shares("often")
+        bandit.reward(Decision(f"caller {number}", number % 2, 0.5), float(number % 2))
+    assert len(bandit._by_task) == 1000
+    assert not any(isinstance(kept, list) and len(kept) > 2 for kept in vars(bandit).values())
+    for number in range(1200):
+        bandit.shares(f"other {number}")
+    assert len(bandit._shares) <= 1000
+    assert bandit.shares("new again")[1] > 0.9  # what was forgotten of a kind of task is known of all
 
 
 def test_what_can_be_no_bandit_or_score_is_refused() -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from kaizen import tool
 from kaizen.core.context import Context
-from kaizen.core.errors import AuthFailed, Denied, ProviderError, Unavailable
+from kaizen.core.errors import AuthFailed, BudgetExceeded, ConfigError, Conflict, Denied, ProviderError, Unavailable
 from kaizen.core.params import Demo, Params
-from kaizen.core.request import Reply, Request
+from kaizen.core.request import Reply, Request, Usage
 from kaizen.learn.budget import Purse, Spent
 from kaizen.learn.optimize.board import Board
 from kaizen.learn.optimize.instructions import ProposeInstruction
@@ -104,6 +107,44 @@ async def test_requests_that_were_asked_already_are_counted_once(bench: Bench) -
     assert await bench.run(work) == 0
 
 
+async def test_tokens_and_dollars_of_a_request_are_counted_once_as_well(house: Open) -> None:
+    def reply(request: Request) -> Reply:
+        return Reply(model=request.model, text=by_request(request), usage=Usage(10, 5), cost_usd=0.25)
+
+    bench = Bench(house(reply))
+    purse = Purse(tokens=1000.0, usd=100.0)
+    board = Board(bench.task(start={NAME: Params(temperature=0.0)}), purse)
+
+    async def work(ctx: Context) -> None:
+        await opened(bench, ctx, board)
+        await board.score(ctx, board.base.over(NAME, Params(repairs=2), "more repairs"))
+        await board.score(ctx, board.base.over(NAME, Params(temperature=1.0), "drawn"), rows(4, 100))
+
+    await bench.run(work)
+    assert (purse.used_calls, purse.used_tokens, purse.used_usd) == (16, 16 * 15, 16 * 0.25)
+    assert purse.left == pytest.approx((1000 - 240) / 15)
+
+
+async def test_what_failed_the_first_time_is_counted_when_it_is_answered(house: Open) -> None:
+    down = [True]
+
+    def reply(request: Request) -> Any:
+        return Unavailable("down") if down[0] else Reply(model="m", text=by_request(request), usage=Usage(10, 5))
+
+    bench = Bench(house(reply))
+    purse = Purse(calls=100)
+    board = Board(bench.task(start={NAME: Params(temperature=0.0)}), purse)
+
+    async def work(ctx: Context) -> None:
+        await board.score(ctx, board.base, rows(2))
+        assert (purse.used_calls, purse.used_tokens) == (2, 0)
+        down[0] = False
+        await board.score(ctx, board.base.over(NAME, Params(repairs=2), "more repairs"), rows(2))
+
+    await bench.run(work)
+    assert (purse.used_calls, purse.used_tokens) == (2, 30)
+
+
 async def test_a_search_scores_its_own_rows_only(bench: Bench) -> None:
     async def work(ctx: Context) -> None:
         board = await opened(bench, ctx)
@@ -149,6 +190,18 @@ class _Deaf:
         raise Unavailable("down")
 
 
+@tool
+def shout(message: str) -> str:
+    """No model has a part in it."""
+    return message.upper()
+
+
+async def test_a_program_without_anything_to_tune_is_refused(bench: Bench) -> None:
+    task = bench.task(program=shout, train=rows(6, 0, "result"), val=rows(6, 100, "result"))
+    with pytest.raises(ConfigError, match="has params to tune"):
+        await bench.run(lambda ctx: opened(bench, ctx, bench.board(task)))
+
+
 async def test_what_would_fail_every_row_is_raised(house: Open) -> None:
     bench = Bench(house(lambda _: AuthFailed("no key")))
     with pytest.raises(AuthFailed):
@@ -184,6 +237,34 @@ async def test_a_proposal_that_fails_is_none(house: Open) -> None:
     assert await bench.run(work) == [None, None]
 
 
+@pytest.mark.parametrize(
+    ("failure", "late", "raised"),
+    [
+        (AuthFailed("no key"), False, AuthFailed),
+        (Unavailable("down"), True, BudgetExceeded),
+        ("no JSON", True, BudgetExceeded),
+    ],
+)
+async def test_a_proposal_that_no_time_or_no_key_was_left_for_is_no_failed_one(
+    house: Open, failure: Any, late: bool, raised: type[Exception]
+) -> None:
+    def reply(request: Request) -> Any:
+        if not request.messages[0].text.startswith("Write a better"):
+            return by_request(request)
+        time.sleep(0.06 if late else 0.0)
+        return failure
+
+    bench = Bench(house(reply))
+
+    async def work(ctx: Context) -> None:
+        board = await opened(bench, ctx)
+        run = replace(ctx.run, deadline=time.monotonic() + 0.05) if late else ctx.run
+        await board.ask(Context(run, step=f"{ctx.step}.9"), ProposeInstruction, Params(repairs=0), INPUTS)
+
+    with pytest.raises(raised):
+        await bench.run(work)
+
+
 async def test_a_resumed_search_asks_for_nothing_it_has_on_record(bench: Bench, run_id: str) -> None:
     async def work(ctx: Context) -> Board:
         board = await opened(bench, ctx)
@@ -217,6 +298,41 @@ async def test_failures_are_kept_as_they_were(house: Open, run_id: str) -> None:
     assert await bench.run(work, run_id) == [0.0] * 12
     down[0] = False  # a search has decided by the failure: it has to stay one
     assert await bench.run(work, run_id) == [0.0] * 12
+
+
+async def test_a_first_row_that_failed_once_stays_failed(house: Open, run_id: str) -> None:
+    down = [True]
+
+    def reply(request: Request) -> Any:
+        return Unavailable("down") if down[0] and "no. 100:" in request.messages[-1].text else by_request(request)
+
+    bench = Bench(house(reply))
+
+    async def work(ctx: Context) -> Board:
+        board = await opened(bench, ctx)
+        await board.score(ctx.fork(), GOOD)
+        return board
+
+    first = await bench.run(work, run_id)
+    asked = bench.house.calls
+    down[0] = False
+    second = await bench.run(work, run_id)
+    assert bench.house.calls == asked + 1  # the row is walked again; what came of it the first time counts
+    assert (second.used, second.each) == (first.used, first.each)
+    assert second.known(second.base) == first.known(first.base)
+    assert list(second.parts) == [NAME]
+
+
+@pytest.mark.parametrize("change", [{"model": "test/other"}, {"instructions": "Name the team, please."}])
+async def test_a_run_goes_on_only_with_the_params_and_the_model_it_began_with(
+    bench: Bench, run_id: str, change: dict[str, Any]
+) -> None:
+    await bench.run(lambda ctx: opened(bench, ctx), run_id)
+    asked = bench.house.calls
+    other = bench.board(bench.task(program=Desk.using(**change)))
+    with pytest.raises(Conflict, match="other params or on another model"):
+        await bench.run(lambda ctx: opened(bench, ctx, other), run_id)
+    assert bench.house.calls == asked + 1  # the row by which it was seen
 
 
 async def test_candidates_are_kept_with_parents_scores_and_cost(bench: Bench) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from kaizen import Demo, Params, Signature, context, react, tool
+from kaizen import Demo, Params, Signature, context, program, react, tool
+from kaizen.core.context import Context
 from kaizen.core.errors import ConfigError, Unsupported
 from kaizen.core.message import Message
 from kaizen.core.request import Reply, Request, TokenLogprob, Usage
-from kaizen.inference.key import request_key
+from kaizen.inference.exact import ExactCache
+from kaizen.inference.prices import PriceTable
 from kaizen.learn.data.rows import Row
 from kaizen.learn.optimize.board import Board
 from kaizen.learn.optimize.compose import Compose
@@ -21,6 +23,8 @@ from kaizen.learn.optimize.decoding import Decoding, within
 from kaizen.learn.optimize.demonstrations import Demonstrations
 from kaizen.learn.optimize.weighing import fields_of
 from kaizen.programs.prompt.nearest import Likeness
+from kaizen.stores.cache.memory import MemoryCache
+from kaizen.testing.scripted import ScriptedProvider
 from tests.desk import TEAMS, Desk, by_request, front, rows
 from tests.unit.learn.optimize.conftest import Bench
 from tests.unit.programs.house import Open
@@ -75,8 +79,19 @@ async def test_a_label_the_model_leans_to_is_weighed_off(small: Bench) -> None:
     assert params.headings == {"team": "topic"}
     assert params.scored is not None
     assert params.scored["team"].lead["none"] > 1.0
-    assert params.nearest is None
-    assert "weighed on 30 rows" in board.best.how
+    assert (params.nearest, params.shown, len(params.demos)) == (None, 15, 30)
+    assert "weighed on 15 rows" in board.best.how  # those that are not shown
+    assert len(board.known(board.best, board.task.train)) == len(board.known(board.base, board.task.train)) == 3
+
+
+async def test_what_is_asked_while_weighing_is_the_prompt_that_will_be_in_use(small: Bench) -> None:
+    board = await small.search(Decoding(near=False, headings=False), small.board())
+    asked = [request.messages[0].text for request in small.house.model.requests if request.plain]
+    assert len(asked) >= 15
+    assert len(set(asked)) == 1
+    (params,) = board.candidates[-1].params.values()
+    assert params.demos[14].inputs["message"] in asked[0]
+    assert params.demos[15].inputs["message"] not in asked[0]
 
 
 async def test_without_other_headings_there_is_nothing_to_find(small: Bench) -> None:
@@ -95,10 +110,79 @@ async def test_near_rows_have_a_say(small: Bench) -> None:
 
 @pytest.mark.parametrize("search", [Decoding, Demonstrations, Compose])
 @pytest.mark.parametrize("calls", [13, 30, 90])
-async def test_they_stay_within_a_small_budget(small: Bench, search: Any, calls: int) -> None:
-    board = await small.search(search(), small.board(small.task(strong=False), calls=calls))
-    assert len({request_key(request) for request in small.house.model.requests}) <= calls  # the cache has the others
-    assert board.used <= calls
+@pytest.mark.parametrize("cached", [True, False])
+async def test_they_stay_within_a_small_budget(house: Open, search: Any, calls: int, cached: bool) -> None:
+    model = ScriptedProvider(leaning)
+    provider = ExactCache(model, MemoryCache(1 << 20), PriceTable({}, {})) if cached else model
+    bench = Bench(house(provider=provider))
+    board = await bench.search(search(), bench.board(bench.task(strong=False, cached=cached), calls=calls))
+    assert board.used == model.count <= calls
+
+
+def talking(request: Request) -> Reply | Exception:
+    """A model that only converses, tells what it found likely, and leans to none."""
+    if request.plain:
+        return Unsupported("no text", rules="no text")
+    topic = _TOPIC.search(request.messages[-1].text)
+    chance = {f'"{team}"': 0.3 if topic and team == TEAMS[topic[0]] else 0.1 for team in ("red", "blue", "green")}
+    top = tuple((text, math.log(one)) for text, one in ({'"none"': 0.5} | chance).items())
+    logprobs = (TokenLogprob('{"team": ', 0.0), TokenLogprob('"none"', math.log(0.5), top), TokenLogprob("}", 0.0))
+    text = '{"team": "none"}'
+    return Reply(model=request.model, text=text, logprobs=logprobs if request.top_logprobs else ())
+
+
+@pytest.mark.parametrize("cached", [True, False])
+async def test_weights_are_fitted_to_the_answer_there_is_and_not_to_one_draw(house: Open, cached: bool) -> None:
+    model = ScriptedProvider(talking)
+    provider = ExactCache(model, MemoryCache(1 << 20), PriceTable({}, {})) if cached else model
+    bench = Bench(house(provider=provider))
+    board = await bench.search(Decoding(near=False), bench.board(bench.task(cached=cached)))
+    weighed = [request for request in model.requests if request.top_logprobs]
+    assert {request.decoding.temperature for request in weighed} == {0.0}
+    assert board.best.params[NAME].temperature == 0.0
+    assert best(board) == 1.0
+    # compared on 12 rows, fitted on 18 more, scored on all of them again: which a cache has
+    assert sum(not request.plain for request in weighed) == (30 if cached else 60)
+    assert board.used == model.count
+
+
+async def test_what_is_asked_of_a_model_that_can_not_tell_is_counted_and_asked_once(house: Open, run_id: str) -> None:
+    def chats(request: Request) -> Any:
+        return Unsupported("no text", rules="no text") if request.plain else by_request(request)
+
+    bench = Bench(house(chats, repairs=0))
+
+    async def both(board: Board) -> Board:
+        return await bench.search(Decoding(near=False), board, run_id)
+
+    board = await both(bench.board(bench.task(cached=False)))
+    assert sum(bool(request.top_logprobs) for request in bench.house.model.requests) == 2  # a text, a conversation
+    asked = bench.house.calls
+    assert board.used == asked == 12 + 2 + 2 * 12
+    assert (await both(bench.board(bench.task(cached=False)))).used == bench.house.calls == asked
+
+
+@program
+async def thrice(message: str) -> str:
+    """Name the team, asked three times."""
+    teams = [(await Desk(message=f"{message}, {number}")).team for number in range(3)]
+    return max(teams, key=teams.count)
+
+
+async def test_a_program_of_several_calls_a_row_is_shown_examples_within_its_share(bench: Bench) -> None:
+    knows = {NAME: Params(instructions="refund means red. parcel means blue. password means green.")}
+    task = bench.task(program=thrice, train=rows(18, 0, "result"), val=rows(12, 100, "result"), start=knows)
+    board = bench.board(task)
+
+    async def work(ctx: Context) -> int:
+        await board.open(ctx.fork())
+        await board.score(ctx.fork(), board.base, task.train)
+        before = bench.house.calls
+        with board.share(62):
+            await Demonstrations().search(ctx.fork(), task, board)
+        return bench.house.calls - before
+
+    assert await bench.run(work) == 36  # one candidate on all rows: a second would take as much again
 
 
 @pytest.mark.parametrize("search", [Decoding, Demonstrations])
@@ -188,7 +272,7 @@ async def test_the_nearest_examples_are_weighed_on_all_rows(house: Open) -> None
     pytest.importorskip("wordllama")
 
     def shown_alone(request: Request) -> Reply | Exception:
-        few = len(request.messages[0].text) < 600
+        few = len(request.messages[0].text) < 400
         asked = Request(
             scope=request.scope,
             model=request.model,

@@ -108,9 +108,11 @@ async def test_what_is_not_plain_goes_alone(tmp_path: Path, program: Any, field:
     assert [items(request) for request in house.model.requests] == [0, 0]
 
 
-async def test_a_program_that_goes_on_with_a_text_goes_alone(tmp_path: Path) -> None:
-    here = open_house(tmp_path, lambda request: " cards" if request.plain else "a pack")
-    program = packed(Triage.using(layout="plain"), size=2, wait_ms=0)
+@pytest.mark.parametrize("how", [{"layout": "plain"}, {"nearest": 1}], ids=["plain", "nearest"])
+async def test_what_shows_each_call_something_else_goes_alone(tmp_path: Path, how: Any) -> None:
+    alone = " cards" if "layout" in how else '{"team": "cards"}'
+    here = open_house(tmp_path, lambda request: "a pack" if items(request) else alone)
+    program = packed(Triage.using(**how), size=2, wait_ms=0)
     answers = await asyncio.gather(*(here.app.start(program, {"message": f"m{at}"}) for at in range(2)))
     assert [answer.outputs["team"] for answer in answers] == ["cards", "cards"]
     assert here.calls == 2

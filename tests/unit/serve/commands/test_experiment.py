@@ -110,6 +110,15 @@ def test_a_rule_that_can_be_none_is_refused(versions: Project, flags: tuple[str,
     assert said in versions.stderr
 
 
+def test_a_version_of_another_contract_is_no_arm(versions: Project) -> None:
+    text = (versions.folder / "triage.py").read_text("utf-8")
+    versions.write("triage.py", text.replace('Literal["cards", "transfers"]', 'Literal["cards", "loans"]'))
+    assert start(versions) != 0
+    assert "version 1 was made for another contract" in versions.stderr
+    assert versions.kaizen("experiment", "status", TARGET) != 0
+    assert "there was no experiment" in versions.stderr
+
+
 def test_a_program_without_experiments_has_no_status(project: Project) -> None:
     assert project.kaizen("experiment", "status", TARGET) != 0
     assert "there was no experiment" in project.stderr
@@ -166,6 +175,49 @@ def test_a_mark_above_the_program_says_what_the_flags_would(project: Project) ->
     project.write("rows.jsonl", json.dumps(ROW) + "\n")
     assert project.kaizen("loop", "start", TARGET, "--json") == 0
     assert (project.json["metric"], project.json["watch"]["floor"]) == ("f1", 0.7)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--guard", "errors=5"), "margin makes no sense"),
+        (("--least", "20"), "100 subjects"),
+        (("--metric", "acuracy"), "there is no metric 'acuracy'; did you mean accuracy?"),
+        (("--optimizer", "magic"), "invalid choice: 'magic'"),
+        (("--metric", "judge:scripted/judge"), "was never measured"),
+        (("--tune", "temperature=0:1", "--optimizer", "reflective"), "leave out --optimizer"),
+        (("--tune", "temperature=warm:hot"), "should read temperature=LOW:HIGH"),
+        (("--tune", "warmth=0:1"), "is no field of Params"),
+        (("--tune", "temperature"), "needs either bounds or choices"),
+    ],
+)
+def test_what_no_proposal_could_be_made_with_is_refused_at_once(
+    project: Project, flags: tuple[str, ...], said: str
+) -> None:
+    assert begin(project, *flags) != 0
+    assert said in project.stderr
+    assert project.kaizen("loop", "status", TARGET) != 0, "and nothing is watched"
+
+
+def test_rows_that_are_kept_for_a_test_are_no_rows_of_a_loop(project: Project) -> None:
+    project.write("kept.jsonl", "".join(json.dumps({**ROW, "message": f"row {n}"}) + "\n" for n in range(6)))
+    argv = ("dataset", "import", "kept.jsonl", "--program", TARGET, "--split", "0.5,0.5", "--name", "triage")
+    assert project.kaizen(*argv) == 0, project.stderr
+    assert begin(project) != 0
+    assert "kept for testing in dataset triage/test: take them out" in project.stderr
+
+
+def test_the_parameters_that_a_loop_may_move_are_named_with_their_bounds(project: Project) -> None:
+    flags = ("--tune", "temperature=0:0.7", "--tune", "repairs=0:3", "--tune", "model=up/small,up/large:2b")
+    assert begin(project, *flags, "--tune", "options.semantic=true,false", "--json") == 0, project.stderr
+    assert project.json["optimizer"] == "tuning"
+    moved = [(one["name"], one["low"], one["high"], one["choices"]) for one in project.json["tunables"]]
+    assert moved == [
+        ("temperature", 0, 0.7, []),
+        ("repairs", 0, 3, []),
+        ("model", None, None, ["up/small", "up/large:2b"]),
+        ("options.semantic", None, None, [True, False]),
+    ]
 
 
 def test_a_loop_without_rows_is_refused(project: Project) -> None:

@@ -66,7 +66,7 @@ def optimize(desk: Project, *more: str, target: Sequence[str] = ("desk.py:Desk",
 def test_a_gain_is_shown_with_its_interval_cost_and_diff_and_kept_as_a_version(desk: Project) -> None:
     assert optimize(desk, "--test", "test.jsonl", "--budget", "300") == 0
     assert "improved by reflective" in desk.stdout
-    assert "before 0.000, after 1.000, gain +1.000 (95 % +1.000 to +1.000) on 20 held-out rows" in desk.stdout
+    assert "before 0.000, after 1.000, gain +1.000 (95 % +0.678 to +1.000) on 20 held-out rows" in desk.stdout
     assert '-instructions = "Name the team."' in desk.stdout
     assert '+instructions = "Name it. crash means red.' in desk.stdout
     assert "saved as params/desk.Desk@1; release it: kaizen registry label desk.Desk@1 prod" in desk.stdout
@@ -92,7 +92,7 @@ def test_json_has_all_of_it(desk: Project) -> None:
     assert optimize(desk, "--test", "test.jsonl", "--json", "--seed", "3") == 0
     said = desk.json
     assert (said["improved"], said["before"], said["after"], said["n"], said["on"]) == (True, 0.0, 1.0, 20, "test")
-    assert (said["low"], said["high"], said["gain"]) == (1.0, 1.0, 1.0)
+    assert (said["low"], said["high"], said["gain"]) == (pytest.approx(0.678, abs=1e-3), 1.0, 1.0)
     assert (said["budget"], said["seed"], said["metric"], said["optimizer"]) == (500, 3, "accuracy", "reflective")
     assert (said["versions"], said["released"]) == ({"desk.Desk": 1}, False)
     assert said["params"]["desk.Desk"]["instructions"].startswith("Name it.")
@@ -113,6 +113,9 @@ def test_no_improvement_changes_nothing(desk: Project) -> None:
     assert optimize(desk, "--release", "--test", "test.jsonl") == 0
     assert "no improvement: no candidate did better" in desk.stdout
     assert "nothing was changed" in desk.stdout
+    assert "the 20 held-out rows were not tested: there was nothing to test, and they stay shut" in desk.stdout
+    assert "before 0.000, after 0.000" in desk.stdout
+    assert "rows to choose by" in desk.stdout
     assert desk.kaizen("registry", "list", "--json") == 0
     assert "params" not in desk.stdout
 

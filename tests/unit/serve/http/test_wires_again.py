@@ -8,10 +8,13 @@ from dataclasses import replace
 import pytest
 
 from kaizen.core.identity import Identity
+from kaizen.core.known import repeats
 from kaizen.core.known.repeats import facts_of
 from kaizen.core.message import Message
 from kaizen.core.request import Options, Request
 from kaizen.core.scope import Scope
+from kaizen.inference.ceiling import Ceiling
+from kaizen.inference.prices import PriceTable
 from kaizen.serve.http.wires import again
 from kaizen.serve.http.wires.again import Again
 from kaizen.serve.http.wires.openai_chat import ChatCompletions
@@ -73,3 +76,27 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(known._kept) <= 3
     assert len(known._seen) <= 4
     assert known.find(CHAT, OURS, OPTIONS, b"19") is not None
+
+
+def test_as_many_as_are_kept_have_facts_again_after_one_too_many_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(again, "KEPT", 4)
+    monkeypatch.setattr(repeats, "KEPT", 4)
+    monkeypatch.setattr(repeats, "_known", {})
+    monkeypatch.setattr(repeats, "_named", set())
+    known, ceiling = Again(), Ceiling(PriceTable({}, {}), {})
+    bodies = [b"%d" % number for number in range(4)]
+
+    def bounded(body: bytes) -> Request:
+        asked = known.find(CHAT, OURS, OPTIONS, body)
+        assert asked is not None
+        return ceiling(asked.request)[0]
+
+    for body in bodies:
+        for _ in range(2):
+            known.note(CHAT, OURS, OPTIONS, body, decoded())
+    assert [facts_of(bounded(body)) for body in bodies] == [{}] * 4
+    repeats.remember(decoded().request)  # another gateway's
+    once = [bounded(body) for body in bodies[:3]]
+    twice = [bounded(body) for body in bodies[:3]]
+    assert all(one is other for one, other in zip(once, twice, strict=True))
+    assert [facts_of(one) for one in once] == [{}] * 3

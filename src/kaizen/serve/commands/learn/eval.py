@@ -21,7 +21,6 @@ from kaizen.learn.evaluate.plan import Plan
 from kaizen.learn.evaluate.report import report
 from kaizen.learn.evaluate.result import Comparison, Evaluation, RowResult, compare
 from kaizen.learn.evaluate.views import Slice, confusion, fields_of, mistakes, slices
-from kaizen.learn.metrics.metric import metric
 from kaizen.serve.arguments import Command, Parser, say, whole_number
 from kaizen.serve.batch.progress import Counts, Display, cost_text, display
 from kaizen.serve.commands.learn.judging import check_judge
@@ -29,6 +28,7 @@ from kaizen.serve.commands.tables import json_text, milliseconds, write_table
 from kaizen.serve.doors import Doors, Runs, using
 from kaizen.serve.errors import FINDINGS, INTERRUPTED, OK
 from kaizen.serve.load import load_program
+from kaizen.serve.measures import load_metric
 from kaizen.serve.versions import add_version
 
 _SHOWN_LABELS: Final = 12
@@ -88,7 +88,7 @@ class _Found:
 
 def _eval(args: argparse.Namespace, doors: Doors) -> int:
     program = load_program(args.target)
-    judged = _metric(args.metric, program)
+    judged = load_metric(args.metric, program)
     if args.judge_check:
         return check_judge(args, judged, doors)
     if args.without_model != (args.train is not None):
@@ -134,11 +134,6 @@ def _plan(args: argparse.Namespace, program: Program, rows: Sequence[Row], judge
         source=args.data.name,
     )
     return plan if args.resume is None else replace(plan, run_id=args.resume, resume=True)
-
-
-def _metric(text: str, program: Program) -> Program:
-    """A metric by its name, or a program of the user's."""
-    return load_program(text) if ".py" in text and "," not in text else metric(text, program.spec)
 
 
 def _model(text: str) -> str:

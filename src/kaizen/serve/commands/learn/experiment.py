@@ -21,6 +21,7 @@ from kaizen.serve.commands.tables import json_text, write_table
 from kaizen.serve.doors import Doors, Runs, using
 from kaizen.serve.errors import OK
 from kaizen.serve.shown.learning import experiment_json
+from kaizen.serve.shown.versions import arm_of
 
 _COLUMNS: Final = ("version", "share", "subjects", "score", "difference", "95 %, always valid", "calls", "errors")
 
@@ -107,8 +108,10 @@ def _start(args: argparse.Namespace, doors: Doors) -> int:
 
     async def work(app: Runs) -> Experiment:
         scope = whose(app, args)
-        program = (await subject(app.registry, scope, word)).name
-        arms = await arms_of(app.registry, scope, program, args.arms, args.label)
+        what = await subject(app.registry, scope, word)
+        program = what.name
+        meant = await arms_of(app.registry, scope, program, args.arms, args.label)
+        arms = tuple([await arm_of(app.registry, scope, what, arm.version, arm.weight) for arm in meant])
         definition = Definition(
             program=program, arms=arms, metric=args.metric, begun=time.time(), label=args.label, rule=rule
         )

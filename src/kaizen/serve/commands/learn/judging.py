@@ -12,7 +12,8 @@ from typing import Any, Final, cast
 
 from kaizen.core.answer import Answer
 from kaizen.core.context import Context, Program
-from kaizen.core.errors import ConfigError, InvalidInput
+from kaizen.core.errors import ConfigError, Denied, InvalidInput
+from kaizen.core.protocols import Suspended
 from kaizen.core.spec import Spec
 from kaizen.learn.data.files import RowFile
 from kaizen.learn.metrics.judge import Agreement, Judge, agreement
@@ -104,7 +105,10 @@ class _Checking:
 
 async def _measure(app: Runs, judged: Judge, rows: Sequence[_Labelled], concurrency: int) -> Agreement:
     work = _Checking(judged, rows, concurrency)
-    await app.start(work, {})
-    found = agreement(judged.spec.name, work.scores, [row.human for row in rows])
+    said = await app.start(work, {})
+    if isinstance(said, Suspended):
+        detail = {"run_id": said.run_id, "step": said.step}
+        raise Denied(f"run {said.run_id} waits for approval: {said.question}", detail=detail)
+    found = agreement(judged, work.scores, [row.human for row in rows])
     await app.registry.put(app.scope, found.artifact(), author="eval", reason=f"{found.n} answers scored by people")
     return found

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,10 @@ from kaizen.learn.data.dataset import Dataset
 from kaizen.learn.data.rows import read_rows
 from kaizen.learn.loop.loop import Loop, State
 from kaizen.learn.loop.plan import WATCH, Asks, Plan, Watch
+from kaizen.learn.loop.rows import may_begin
 from kaizen.learn.loop.steps import Step
+from kaizen.learn.loop.tunable import TUNING, Tunable, Value
+from kaizen.learn.optimize.compose import SEARCHES
 from kaizen.ledger.scores import FEEDBACK
 from kaizen.programs.signature import mark_of
 from kaizen.serve.arguments import Command, Parser, say, whole_number
@@ -28,6 +32,7 @@ from kaizen.serve.commands.tables import json_text, write_table
 from kaizen.serve.doors import Doors, Runs, using
 from kaizen.serve.errors import OK
 from kaizen.serve.load import load_program
+from kaizen.serve.measures import load_metric
 from kaizen.serve.shown.learning import status_json
 
 T = TypeVar("T")
@@ -45,7 +50,14 @@ def _start_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--scores", default=FEEDBACK, metavar="NAME", help="name of the scores that are watched (default: feedback)"
     )
-    parser.add_argument("--optimizer", default="compose", metavar="NAME", help="what proposes (default: compose)")
+    parser.add_argument("--optimizer", choices=tuple(SEARCHES), help="what proposes (default: compose)")
+    parser.add_argument(
+        "--tune",
+        action="append",
+        default=[],
+        metavar="NAME=LOW:HIGH",
+        help="instead: move this parameter between its bounds, or among values, as in model=up/small,up/large",
+    )
     parser.add_argument("--calls", type=whole_number, default=200, metavar="N", help="model calls of one proposal")
     parser.add_argument("--per-day", type=int, default=2, metavar="N", help="proposals a day (default: 2)")
     parser.add_argument("--usd-per-day", type=float, default=1.0, metavar="X", help="dollars a day (default: 1)")
@@ -67,10 +79,15 @@ def _start(args: argparse.Namespace, doors: Doors) -> int:
         raise ConfigError(f"the loop of {name} needs rows to learn from and to test on: --train rows.jsonl")
     rows = read_rows(train, program.spec)
     metric = args.metric or ("accuracy" if marked is None else marked.metric)
+    judged = load_metric(metric, program)
     floor = args.floor if args.floor is not None or marked is None else marked.floor
     rule = rule_of(args)
+    tunables = tuple(_tunable(word) for word in args.tune)
+    if tunables and args.optimizer:
+        raise ConfigError("--tune is what proposes: leave out --optimizer")
 
     async def work(app: Runs) -> Plan:
+        await may_begin(app.registry, app.scope, judged, rows, args.seed)
         artifact = Dataset.of(f"{name}/loop", rows, {"from": train.name}).artifact()
         data = await app.registry.put(app.scope, artifact, author=by(args), reason="rows of the loop")
         plan = Plan(
@@ -82,7 +99,8 @@ def _start(args: argparse.Namespace, doors: Doors) -> int:
             watch=Watch(floor=floor, harm=args.harm),
             rule=rule,
             share=args.share,
-            optimizer=args.optimizer,
+            optimizer=TUNING if tunables else args.optimizer or "compose",
+            tunables=tunables,
             calls=args.calls,
             per_day=args.per_day,
             usd_per_day=args.usd_per_day,
@@ -100,6 +118,32 @@ def _start(args: argparse.Namespace, doors: Doors) -> int:
     return OK
 
 
+def _tunable(word: str) -> Tunable:
+    """A parameter that may be moved, as ``--tune`` has it.
+
+    Raises:
+        ConfigError: it is none, or can't have these values.
+    """
+    name, _, text = word.partition("=")
+    low, colon, high = text.partition(":")
+    if colon and "/" not in low:
+        bounds = [_value(one) for one in (low, high)]
+        if any(isinstance(one, str | bool) for one in bounds):
+            raise ConfigError(f"--tune {word} should read {name}=LOW:HIGH, such as temperature=0:0.7")
+        return Tunable(name, *bounds)  # pyright: ignore[reportArgumentType] - numbers, as just seen
+    return Tunable(name, choices=tuple(_value(one) for one in text.split(",") if one))
+
+
+def _value(text: str) -> Value:
+    """A number or a truth where the text reads as one."""
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
+
+
 START: Final = Command(
     _start_arguments,
     _start,
@@ -109,6 +153,10 @@ START: Final = Command(
             "watch people's scores; propose, test and release better versions; take back bad ones",
         ),
         ("kaizen loop start triage.py:Triage", "as `@signature.optimized` above the program says"),
+        (
+            "kaizen loop start triage.py:Triage --train rows.jsonl --tune temperature=0:0.7 --tune repairs=0:3",
+            "let it move these parameters, and nothing else",
+        ),
     ),
 )
 

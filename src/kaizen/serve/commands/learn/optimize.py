@@ -17,7 +17,6 @@ from kaizen.core.errors import ConfigError
 from kaizen.learn.data.rows import Row, read_rows
 from kaizen.learn.data.split import kept_back
 from kaizen.learn.evaluate.gate import may_decide
-from kaizen.learn.metrics.metric import metric
 from kaizen.learn.optimize.compose import SEARCHES
 from kaizen.learn.optimize.kept import check_enough, start_at
 from kaizen.learn.verdict import Figures
@@ -28,6 +27,7 @@ from kaizen.serve.commands.tables import json_text
 from kaizen.serve.doors import Doors, Optimized, Optimizing, Runs, using
 from kaizen.serve.errors import INTERRUPTED, OK
 from kaizen.serve.load import load_program
+from kaizen.serve.measures import load_metric
 from kaizen.serve.shown.learning import optimized_json, words_changed
 
 _BUDGET: Final = 500
@@ -87,7 +87,7 @@ def _optimize(args: argparse.Namespace, doors: Doors) -> int:
         train=train,
         val=val,
         test=test,
-        metric=_metric(args.metric, program),
+        metric=load_metric(args.metric, program),
         optimizer=args.optimizer,
         calls=args.budget,
         tokens=args.budget_tokens,
@@ -152,11 +152,6 @@ def _rows(program: Program, args: argparse.Namespace) -> tuple[tuple[Row, ...], 
     return train, val, test
 
 
-def _metric(name: str, program: Program) -> Program:
-    """A metric by its name, or a program of the user's own, ``FILE.py:Name``."""
-    return load_program(name) if ".py" in name and "," not in name else metric(name, program.spec)
-
-
 def _ref(flag: str, text: str) -> str:
     provider, _, model = text.partition("/")
     if not provider or not model:
@@ -187,9 +182,11 @@ def _as_text(ended: Optimized, wanted: Optimizing) -> str:
         )
         lines += _table(report.test, f"on {report.test.rows} held-out rows{some}")
     elif report.test_rows:
-        lines.append(f"the {report.test_rows} held-out rows were not tested: no budget was left for them")
+        why = "no budget was left for them" if report.improved else "there was nothing to test, and they stay shut"
+        lines.append(f"the {report.test_rows} held-out rows were not tested: {why}")
     if report.chosen_on is not None and report.test is None:
-        lines += _table(report.chosen_on, f"on the {report.chosen_on.rows} rows it was chosen by, which flatter it")
+        chosen = "it was chosen by, which flatter it" if report.improved else "to choose by"
+        lines += _table(report.chosen_on, f"on the {report.chosen_on.rows} rows {chosen}")
     usd = "price unknown" if ended.usd is None else f"${ended.usd:.4g}"
     lines.append(
         f"{ended.calls} of {wanted.calls} calls, {ended.tokens:,} tokens, {usd}, {ended.seconds:.0f} s; "

@@ -11,7 +11,6 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path, Response
 from pydantic import Field
 
-from kaizen.core.artifact import Arm
 from kaizen.core.errors import NotFound
 from kaizen.core.identity import Identity
 from kaizen.core.scope import Scope
@@ -23,6 +22,7 @@ from kaizen.serve.http.entering import Admin, shown
 from kaizen.serve.http.learn.inputs import Body, Name, Reason, Which
 from kaizen.serve.http.learn.seams import Learning, asked
 from kaizen.serve.shown.learning import experiment_json
+from kaizen.serve.shown.versions import arm_of
 
 _SHOWN: Final = 50
 
@@ -108,8 +108,12 @@ class _Here:
 
     async def start(self, who: Identity, new: NewExperiment) -> Experiment:
         scope, registry = who.scope, self.learning.registry
-        program = await self.name(scope, new.program)
-        arms = [Arm(await version_of(registry, scope, program, arm.version, new.label), arm.weight) for arm in new.arms]
+        what = await self.learning.subject(scope, PARAMS, new.program)
+        program = what.name
+        meant = [await version_of(registry, scope, program, arm.version, new.label) for arm in new.arms]
+        arms = [
+            await arm_of(registry, scope, what, which, arm.weight) for which, arm in zip(meant, new.arms, strict=True)
+        ]
         with asked():
             definition = Definition(
                 program=program,

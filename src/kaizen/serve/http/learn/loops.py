@@ -17,7 +17,9 @@ from kaizen.core.scope import Scope
 from kaizen.learn.data.dataset import Dataset
 from kaizen.learn.loop.loop import Loop, State
 from kaizen.learn.loop.plan import KIND, WATCH, Asks, Plan, Watch
+from kaizen.learn.loop.rows import may_begin
 from kaizen.learn.loop.steps import Step
+from kaizen.learn.loop.tunable import TUNING, Tunable
 from kaizen.learn.optimize.compose import SEARCHES
 from kaizen.ledger.scores import FEEDBACK
 from kaizen.serve.http.entering import Admin, shown
@@ -27,6 +29,19 @@ from kaizen.serve.http.learn.seams import Learning, asked
 from kaizen.serve.shown.learning import status_json
 
 T = TypeVar("T")
+
+
+class NewTunable(Body):
+    """A parameter that may be moved: between bounds, or among values."""
+
+    name: Name
+    low: int | float | None = None
+    high: int | float | None = None
+    choices: Annotated[tuple[bool | int | float | str, ...], Field(max_length=100)] = ()
+
+    def made(self) -> Tunable:
+        """The parameter itself."""
+        return Tunable(self.name, self.low, self.high, self.choices)
 
 
 class NewLoop(Body):
@@ -39,7 +54,10 @@ class NewLoop(Body):
     floor: float | None = Field(None, ge=0, le=1)
     harm: float = Field(WATCH.harm, gt=0, lt=1)
     share: float = Field(0.5, gt=0, lt=1)
-    optimizer: str = Field("compose", json_schema_extra={"enum": list(SEARCHES)})
+    optimizer: str = Field("compose", json_schema_extra={"enum": [*SEARCHES, TUNING]})
+    tunables: tuple[NewTunable, ...] = Field(
+        (), max_length=100, description="parameters that the optimizer tuning moves, and nothing else"
+    )
     calls: int = Field(200, ge=1, le=1_000_000)
     per_day: int = Field(2, ge=0, le=1000)
     usd_per_day: float = Field(1.0, ge=0, le=10**6)
@@ -144,10 +162,11 @@ def loop_routes(learning: Learning) -> APIRouter:
 async def _plan(learning: Learning, who: Identity, new: NewLoop) -> Plan:
     served = learning.served(new.program)
     program, name = served.program, served.program.spec.name
-    if new.optimizer not in SEARCHES:
-        raise InvalidInput(f"there is no optimizer {new.optimizer[:100]!r}; there are {', '.join(SEARCHES)}")
-    metric_of(new.metric, program)
+    if new.optimizer not in SEARCHES and new.optimizer != TUNING:
+        raise InvalidInput(f"there is no optimizer {new.optimizer[:100]!r}; there are {', '.join(SEARCHES)}, {TUNING}")
+    judged = metric_of(new.metric, program)
     rows = await rows_in(learning.registry, who.scope, program, new.data)
+    await may_begin(learning.registry, who.scope, judged, rows, new.seed)
     artifact = Dataset.of(f"{name}/loop", rows, {"from": new.data.source}).artifact()
     data = await learning.registry.put(who.scope, artifact, author=who.principal, reason="rows of the loop")
     with asked():
@@ -161,6 +180,7 @@ async def _plan(learning: Learning, who: Identity, new: NewLoop) -> Plan:
             rule=new.rule.made(),
             share=new.share,
             optimizer=new.optimizer,
+            tunables=tuple(one.made() for one in new.tunables),
             calls=new.calls,
             per_day=new.per_day,
             usd_per_day=new.usd_per_day,

@@ -11,6 +11,7 @@ from pydantic_core import from_json
 from kaizen.core.identity import Identity
 from kaizen.core.record import Record, RecordQuery
 from kaizen.learn.data.curate import OWN
+from kaizen.learn.feed import id_at
 from kaizen.ledger.ledger import Ledger
 from kaizen.ledger.scores import FEEDBACK
 from kaizen.ledger.views import as_json
@@ -21,7 +22,8 @@ from kaizen.serve.http.learn.seams import Learning
 _OURS: Final = "kaizen."
 _ANSWERS: Final = frozenset({"program", "model"})
 _WEEK_S: Final = 7 * 86_400
-_READ: Final = 20_000
+_READ: Final = 2_000
+"""Records that one request looks at."""
 _SHOWN: Final = 64 * 1024
 
 
@@ -35,40 +37,45 @@ def queue_routes(learning: Learning) -> APIRouter:
         program: Annotated[Name | None, Query(description="only answers of this program, by its whole name")] = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
         seconds: Annotated[float, Query(ge=1, le=366 * 86_400, description="how far back")] = _WEEK_S,
+        after: Annotated[str, Query(max_length=64, description="go on from here: `after` of the answer before")] = "",
     ) -> Response:
         """Answers that nobody has scored, with what went in and came out.
 
-        A key with the scope ``admin`` sees all of its tenant, another one its own.
+        A key with the scope ``admin`` sees all of its tenant, another one its own. Where there is ``more`` to look at,
+        ``after`` says where to go on, though none may be among what was looked at.
         """
-        since = time.time() - seconds
-        found, more = await _unscored(learning.ledger, who, program, since, limit)
+        start = max(after, id_at(time.time() - seconds))
+        found, last = await _unscored(learning.ledger, who, program, start, limit)
         contents = [await contents_of(learning.ledger, record) for record in found]
         listed = [{**as_json(record), **one} for record, one in zip(found, contents, strict=True)]
-        return shown({"records": listed, "more": more})
+        return shown({"records": listed, "more": last is not None, "after": last})
 
     _ = list_unscored
     return routes
 
 
 async def _unscored(
-    ledger: Ledger, who: Identity, program: str | None, since: float, limit: int
-) -> tuple[list[Record], bool]:
-    """So many of them, and whether there may be more."""
-    scores = ledger.records(who.scope, RecordQuery(kind="score", ref=FEEDBACK, since=since))
-    scored = {score.about async for score in scores}
+    ledger: Ledger, who: Identity, program: str | None, start: str, limit: int
+) -> tuple[list[Record], str | None]:
+    """So many of them, and the id up to which was looked where there may be more."""
     found: list[Record] = []
-    read = 0
-    query = RecordQuery(root_only=True, status="ok", since=since, ref=program, limit=_READ)
+    read, last = 0, start
+    query = RecordQuery(root_only=True, status="ok", after=start, ref=program, limit=_READ)
     async for record in ledger.records(who.scope, query):
         read += 1
-        if record.id in scored or not _is_answer(record):
-            continue
-        if ADMIN not in who.scopes and record.principal != who.principal:
-            continue
-        if len(found) == limit:
-            return found, True
-        found.append(record)
-    return found, read == _READ
+        theirs = ADMIN in who.scopes or record.principal == who.principal
+        if theirs and _is_answer(record) and not await _is_scored(ledger, record):
+            if len(found) == limit:
+                return found, last
+            found.append(record)
+        last = record.id
+    return found, last if read == _READ else None
+
+
+async def _is_scored(ledger: Ledger, record: Record) -> bool:
+    """Whether a person has scored it: found by index."""
+    query = RecordQuery(kind="score", ref=FEEDBACK, about=record.id, limit=1)
+    return bool([score async for score in ledger.records(record.scope, query)])
 
 
 def _is_answer(record: Record) -> bool:

@@ -151,7 +151,7 @@ def registry_routes(learning: Learning) -> APIRouter:
 
     @routes.post("/rollback", status_code=201)
     async def roll_back(new: Rollback, who: Admin) -> Response:
-        """Have a label show what it showed before its last move."""
+        """Have a label show the version that it showed before the present one."""
         return shown(await here.rollback(who, new), 201)
 
     _ = list_names, show_difference, list_moves, show_version, put_version, move_label, roll_back

@@ -285,8 +285,11 @@ async function experiments() {
 
 // -- scoring ---
 
+let passed = ""; // up to here all have their scores
+
 async function queue() {
-  const found = await get("api/v1/queue?limit=20");
+  let found = await get("api/v1/queue?limit=20&after=" + passed);
+  while (!found.records.length && found.more) found = await get("api/v1/queue?limit=20&after=" + (passed = found.after));
   say(found.records.length ? found.records.length + (found.more ? " and more wait" : " wait") : "every answer of a week has its score");
   if (!fresh("queue", found.records.length ? found.records[0].id : "")) return; // what is being typed stays
   const [record] = found.records;

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from kaizen.core.identity import Identity
-from kaizen.core.known.repeats import KEPT, remember
+from kaizen.core.known.repeats import KEPT, facts_of, remember
 from kaizen.core.request import Options
 from kaizen.serve.http.wires.wire import Asked, Wire
 
@@ -36,6 +36,8 @@ class Again:
         if kept is None:
             return None
         asked = kept[0]
+        if facts_of(asked.request) is None:
+            remember(asked.request)  # all were forgotten when one too many came
         return Asked(asked.request, asked.stream, asked.count, asked.usage, asked.echo)
 
     def note(self, wire: Wire, identity: Identity, options: Options, body: bytes, asked: Asked) -> None:

@@ -10,9 +10,13 @@ from typing import Any
 
 import pytest
 
+from kaizen.core.answer import Answer
+from kaizen.core.context import Context
 from kaizen.core.request import Reply, Request
+from kaizen.programs.calls import Suspension
 from kaizen.serve.batch.progress import LineDisplay
 from kaizen.serve.commands.learn import eval as command
+from kaizen.serve.commands.learn import judging
 from tests.unit.serve.conftest import Project
 
 EXACT = '''\
@@ -206,6 +210,17 @@ def test_a_judge_decides_nothing_before_people_have_checked_it(ready: Project) -
     assert ready.kaizen(*argv, "--data", "test.jsonl", "--at-least", "0.5") == 0
     assert ready.kaizen(*argv, "--data", "judged.jsonl", "--judge-check", "--limit", "10") == 1
     assert "it may not decide anything" in ready.stdout
+
+
+def test_a_check_that_waits_for_approval_measures_nothing(ready: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def waits(self: object, ctx: Context, /, **inputs: Any) -> Answer:
+        raise Suspension(ctx.step, "may the judge be asked?")
+
+    monkeypatch.setattr(judging._Checking, "__call__", waits)  # pyright: ignore[reportPrivateUsage] - a policy that asks
+    ready.write("judged.jsonl", json.dumps({"input": {}, "human": 1}) + "\n")
+    argv = ("eval", "triage.py:Triage", "--data", "judged.jsonl", "--judge-check", "--metric", "judge:scripted/judge")
+    assert ready.kaizen(*argv) == 8
+    assert "waits for approval: may the judge be asked?" in ready.stderr
 
 
 @pytest.mark.parametrize(
