@@ -85,6 +85,11 @@ async def test_each_way_changes_what_a_server_is_sent(tmp_path: Path) -> None:
             with pytest.raises(Unsupported, match="no place for a text to go on with"):
                 await ask(app, Params(demos=DEMOS, layout="plain"), text)
             assert server.count == 3
+            alone = Params(demos=DEMOS, shown=0, scored={"sentiment": Weights(model=0.0, near=1.0)})
+            assert await ask(app, alone, DEMOS[-1].inputs["text"]) == "negative"
+            assert server.count == 3  # nobody has to be asked what has no weight
+            kept = [one async for one in app.ledger.records(app.scope, RecordQuery())]
+            assert [one.model_calls for one in kept if one.kind == "program"][-1] == 0
         finally:
             await app.close()
     shown = [sum("film" in str(turn) or "actors" in str(turn) for turn in body["messages"][1:-1]) for body in bodies]

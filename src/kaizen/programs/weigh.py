@@ -137,6 +137,9 @@ class Weigher:
         if params.nearest is not None:
             stable = showing(stable, case.shown())
         nearby = {name: await self._near(case, name, closed(spec, name) or ()) for name in params.scored or {}}
+        if nearby.keys() == spec.written.keys() and not any(map(case.asks, nearby)):
+            unasked = {name: case.weigh(name, closed(spec, name) or (), None, near) for name, near in nearby.items()}
+            return {name: one.value for name, one in unasked.items()}, unasked
         request = ctx.request(
             params.model or "",
             render(stable, case.inputs),
@@ -180,6 +183,8 @@ class Weigher:
     async def _chosen(self, ctx: Context, case: _Case, name: str, options: tuple[Option, ...]) -> Weighed:
         """One of a few values."""
         near = await self._near(case, name, options)
+        if not case.asks(name):
+            return case.weigh(name, options, None, near)
         texts = [f" {one.text}\n" for one in options]
         reply = await _asked(ctx, self._held(ctx, case, name, texts))
         return case.weigh(name, options, likelihoods(_tokens(reply), texts), near)
@@ -206,9 +211,11 @@ class Weigher:
         if not ranked:
             return Weighed((nothing,), (0.0,), None, (1.0,))
         options = (nothing, *(Option(one, one) for one, _ in ranked))
+        near = log_shares([none, *(score for _, score in ranked)])
+        if not case.asks(name):
+            return case.weigh(name, options, None, near)
         texts = [f" {one.text}\n" for one in options]
         reply = await _asked(ctx, self._held(ctx, case, name, texts[1:]))
-        near = log_shares([none, *(score for _, score in ranked)])
         return case.weigh(name, options, likelihoods(_tokens(reply), texts), near)
 
     def _held(self, ctx: Context, case: _Case, name: str, texts: Sequence[str]) -> Request:
@@ -270,9 +277,14 @@ class _Case:
         chosen += nearest(demos, near, self.points, half, empty)
         return sorted(chosen, key=lambda at: near[at])
 
+    def asks(self, name: str) -> bool:
+        """Whether the model has a say about a field's value: where its weight is 0 it need not be asked."""
+        return bool((self.params.scored or {})[name].model)
+
     def weigh(
-        self, name: str, options: tuple[Option, ...], likely: Sequence[float], near: Sequence[float] | None
+        self, name: str, options: tuple[Option, ...], likely: Sequence[float] | None, near: Sequence[float] | None
     ) -> Weighed:
+        likely = [0.0] * len(options) if likely is None else likely
         weights = (self.params.scored or {}).get(name) or Weights()
         found = chances(weights, [one.text for one in options], likely, near)
         return Weighed(options, tuple(likely), None if near is None else tuple(near), tuple(found))

@@ -113,6 +113,29 @@ def test_only_these_fields_ask_for_it() -> None:
     assert all(map(weighs, (Params(layout="plain"), Params(scored={"label": Weights()}))))
 
 
+@pytest.mark.parametrize("layout", ["plain", "chat"])
+async def test_a_model_whose_weight_is_nothing_is_not_asked(letters: Open, layout: Any) -> None:
+    here = letters([" good\n"])
+    params = Params(layout=layout, demos=DEMOS[:2], shown=1, scored={"label": Weights(model=0.0, near=9.0)})
+    for demo in DEMOS[:2]:
+        assert await outputs(Mood, params, text=demo.inputs["text"]) == dict(demo.outputs)
+    found = {"day": Weights(model=0.0, near=1.0), "guest": Weights(model=0.0, near=1.0)}
+    booked = Params(layout="plain", demos=BOOKINGS, scored=found)
+    assert set(await outputs(Booking, booked, text="on Friday")) == {"day", "guest"}
+    assert here.calls == 0
+
+
+async def test_those_behind_the_ones_shown_have_a_say_and_no_place(letters: Open) -> None:
+    here = letters(GOOD)
+    params = Params(layout="plain", demos=DEMOS, shown=1, scored={"label": Weights(near=50.0)})
+    assert await outputs(Mood, params, text=DEMOS[-1].inputs["text"]) == dict(DEMOS[-1].outputs)
+    shown = "".join(message.text for message in here.model.requests[0].messages[:-1])
+    assert [demo.inputs["text"] in shown for demo in DEMOS] == [True, *[False] * (len(DEMOS) - 1)]
+    chat = letters(['{"label": "good"}'])
+    await outputs(Mood, Params(demos=DEMOS, shown=1), text="hi")
+    assert len(chat.model.requests[0].messages) == 4
+
+
 @pytest.mark.parametrize(
     "params",
     [
