@@ -143,6 +143,13 @@ class Decoding:
         fixed = within(shown, _FIXED_CHARS)
         pool = (*fixed, *(demo for demo in every if demo not in fixed))
         ways: list[_Way] = []
+        if fields.few:
+            few = {name: scored[name] for name in fields.few}
+            chat = replace(asked, layout="chat", scored=few)
+            ways.append(_Way(chat, "asked in a conversation", fields))
+            if near:
+                beside = replace(chat, demos=every, nearest=None, shown=0)
+                ways.append(_Way(beside, "asked in a conversation, beside what is near", fields))
         if fixed and set(part.spec.written) == set(part.spec.outputs):
             plain = replace(asked, layout="plain")
             if not near or len(fields.names) < _SEVERAL:
@@ -151,13 +158,6 @@ class Decoding:
             if near:
                 count = min(NEAREST, len(every))
                 ways.append(_Way(replace(plain, demos=every, nearest=count), f"the {count} nearest examples", fields))
-        if fields.few:
-            few = {name: scored[name] for name in fields.few}
-            chat = replace(asked, layout="chat", scored=few)
-            ways.append(_Way(chat, "asked in a conversation", fields))
-            if near:
-                beside = replace(chat, demos=every, nearest=None, shown=0)
-                ways.append(_Way(beside, "asked in a conversation, beside what is near", fields))
         return ways
 
     async def _headed(self, ctx: Context, board: Board, part: Part, way: _Way) -> list[_Try]:
