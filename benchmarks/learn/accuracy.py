@@ -14,6 +14,8 @@ file, and the test rows from the test file. Arms, on the same rows:
 * ``dspy``: the best on the test rows of DSPy's optimizers and its plain program, which is generous to it.
 * ``ours``: ``kaizen optimize`` with at most 500 calls, then ``kaizen eval --version latest``.
 
+One row is asked at a time: two would each read the examples that they share, on a machine of two cores no faster.
+
 Every arm of every task and seed is kept in ``--folder`` as it is done, and not done again: a run that was stopped goes
 on. Intervals are paired bootstraps over rows, of all seeds together.
 """
@@ -102,7 +104,7 @@ def run_arm(arm: str, task: str, folder: Path, seed: int) -> dict[str, Any]:
         told = _kaizen(
             home,
             *("optimize", program, "--train", folder / "train.jsonl", "--val", folder / "val.jsonl"),
-            *("--metric", "accuracy", "--budget", CALLS, "--seed", seed, "--concurrency", 2, "--json"),
+            *("--metric", "accuracy", "--budget", CALLS, "--seed", seed, "--concurrency", 1, "--json"),
         )
         more = {key: told.get(key) for key in ("improved", "reason", "how", "calls", "seconds")}
         words = ["--version", "latest"]
@@ -113,7 +115,7 @@ def run_arm(arm: str, task: str, folder: Path, seed: int) -> dict[str, Any]:
         both.write_text("".join((folder / f"{name}.jsonl").read_text("utf-8") for name in ("train", "val")), "utf-8")
         words = ["--without-model", "--train", str(both), "--seed", str(seed)]
     file = folder / f"{arm}.predictions.jsonl"
-    test = ("--data", folder / "test.jsonl", "--metric", "accuracy", "--concurrency", 2)
+    test = ("--data", folder / "test.jsonl", "--metric", "accuracy", "--concurrency", 1)
     _kaizen(home, "eval", program, *words, *test, "--predictions", file, "--json")
     lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
     return {**more, "predictions": [line["prediction"] for line in lines]}
