@@ -170,6 +170,14 @@ def test_diff_for_a_script_and_against_the_code(two: Project) -> None:
     assert len(two.json["changes"]["demos"]["removed"]) == 1
 
 
+def test_diff_of_many_demos_shows_the_first_unless_all_are_wanted(two: Project) -> None:
+    put(two, Params(demos=tuple(Demo({"message": f"m{at}"}, {"team": "cards", "urgency": 1}) for at in range(9))))
+    assert two.kaizen("registry", "diff", NAME, "1", "latest") == 0
+    assert (two.stdout.count(':"m'), "and 3 more; --all shows them" in two.stdout) == (6, True)
+    assert two.kaizen("registry", "diff", NAME, "1", "latest", "--all") == 0
+    assert two.stdout.count(':"m') == 9
+
+
 def test_diff_has_colours_on_a_terminal_only_and_no_control_sequences(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

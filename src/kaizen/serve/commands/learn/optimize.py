@@ -32,6 +32,7 @@ from kaizen.serve.shown.learning import optimized_json, words_changed
 
 _BUDGET: Final = 500
 _WHOLE_ID: Final = 36
+_WORDS: Final = 40
 
 
 def _arguments(parser: Parser) -> None:
@@ -195,7 +196,13 @@ def _as_text(ended: Optimized, wanted: Optimizing) -> str:
     if report.stopped:
         lines.append(f"the search ended early: {report.stopped}")
     if report.improved:
-        lines += ["", words_changed(report.params, wanted).rstrip(), ""]
+        words = words_changed(report.params, wanted).rstrip().splitlines()
+        cut = (
+            [f"... and {len(words) - _WORDS} more lines: kaizen registry diff shows them"]
+            if len(words) > _WORDS
+            else []
+        )
+        lines += ["", *words[:_WORDS], *cut, ""]
         for name, number in ended.versions.items():
             shown = (
                 "released: prod shows it"

@@ -22,12 +22,14 @@ from kaizen.serve.shown.versions import Held, held
 _MARKS: Final[Mapping[Op, tuple[str, str]]] = {"=": ("", ""), "-": ("[-", "-]"), "+": ("{+", "+}")}
 _COLOURS: Final[Mapping[Op, str]] = {"=": "", "-": "\x1b[31m", "+": "\x1b[32m"}
 _PLAIN: Final = "\x1b[0m"
+_MOST: Final = 6
 
 
 def _arguments(parser: Parser) -> None:
     add_name(parser)
     parser.add_argument("old", nargs="?", metavar="OLD", help="base, latest, a label or a number (default: prod)")
     parser.add_argument("new", nargs="?", metavar="NEW", help="the same (default: latest)")
+    parser.add_argument("--all", action="store_true", help="every demo that came or went, not only the first of them")
     add_whose(parser)
 
 
@@ -50,7 +52,8 @@ def _diff(args: argparse.Namespace, doors: Doors) -> int:
     if not changes:
         sys.stdout.write("  no difference\n")
     for name, change in changes.items():
-        sys.stdout.writelines(f"{line}\n" for line in _lines(name, change, colour=takes_colour()))
+        most = sys.maxsize if args.all else _MOST
+        sys.stdout.writelines(f"{line}\n" for line in _lines(name, change, most, colour=takes_colour()))
     if scores:
         sys.stdout.write("\n")
         rows = [(row["metric"], interval_text(row["old"] or {}), interval_text(row["new"] or {})) for row in scores]
@@ -58,14 +61,17 @@ def _diff(args: argparse.Namespace, doors: Doors) -> int:
     return OK
 
 
-def _lines(name: str, change: Change, *, colour: bool) -> list[str]:
+def _lines(name: str, change: Change, most: int, *, colour: bool) -> list[str]:
     match change:
         case Words(pieces):
             text = "".join(_marked(op, piece, colour=colour) for op, piece in pieces)
             return ["", name, *(f"  {line}" for line in text.splitlines())]
         case Items(removed, added, moved):
-            lines = [_marked("-", f"- {json_text(item)}", colour=colour, mark=False) for item in removed]
-            lines += [_marked("+", f"+ {json_text(item)}", colour=colour, mark=False) for item in added]
+            lines: list[str] = []
+            signed: tuple[tuple[Op, Sequence[Any]], ...] = (("-", removed), ("+", added))
+            for op, items in signed:
+                lines += [_marked(op, f"{op} {json_text(item)}", colour=colour, mark=False) for item in items[:most]]
+                lines += [f"{op} and {len(items) - most} more; --all shows them"] if len(items) > most else []
             lines += ["those that both have stand in another order"] if moved else []
             return ["", name, *(f"  {line}" for line in lines)]
         case Values(old, new):
