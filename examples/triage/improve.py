@@ -20,7 +20,7 @@ from rich.table import Table
 
 PROGRAM: Final = DATA.parent / "triage.py"
 # Requests to the model, those of the test among them: what two cores do in about a minute and a half.
-BUDGET: Final = 400
+BUDGET: Final = 300
 _MESSAGE: Final = "Someone took my wallet at the station and is paying with what was in it"
 
 
@@ -58,7 +58,8 @@ def improve(console: Console, *, model: str, budget: int, test: Path) -> dict[st
     if not found["improved"]:
         console.print(f"no improvement: {found['reason']}. Nothing was released.\n")
         return found
-    console.print("It is version 1 of the program's params now, and what runs. What changed:")
+    number = next(iter(found["versions"].values()))
+    console.print(f"It is version {number} of the program's params, and from now on what runs. What changed:")
     shell.run(["registry", "diff", target, "base", "prod"])
     shell.run(["run", target, "--message", _MESSAGE])
     console.print("And back, as one would after a bad night; nothing is lost, and it can be released again:")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,51 @@ def rows(file: Path) -> int:
             return database.execute("SELECT count(*) FROM records").fetchone()[0]
         except sqlite3.OperationalError:  # its tables are being made
             return 0
+
+
+@pytest.mark.timeout(120)
+def test_the_story_of_a_gain_is_told_and_taken_back(tmp_path: Path) -> None:
+    teams = {message.message: message.team for message in load()[0]}
+
+    def learns(body: Mapping[str, Any]) -> str:
+        """A model that knows the team once it was shown examples."""
+        asked = body["messages"][-1]["content"]
+        shown = len(body["messages"]) > 2
+        right = next((team for message, team in teams.items() if message in str(asked)), "cards")
+        return json.dumps({"team": right if shown else "cards"})
+
+    with FaultServer(learns) as server:
+        (tmp_path / "kaizen.toml").write_text(
+            f'[providers.mine]\nkind = "openai"\nbase_url = "{server.base_url}"\napi_key = "k"\n'
+        )
+        code, out, err = run("--limit", "12", "--model", "mine/large", "--improve", "--budget", "400")
+        assert code == 0, err
+        calls = server.count
+    found = json.loads((tmp_path / "run.json").read_text())["improved"]
+    assert (found["improved"], found["released"], found["on"], found["n"]) == (True, True, "test", 12)
+    assert found["after"] == 1.0 > found["before"]
+    assert found["calls"] <= 400
+    assert calls <= 12 + 400 + 1  # the first table's, the search's, and one that shows what was released
+    told = ["optimize", "registry diff", "run", "registry rollback", "registry history"]
+    assert [line.split()[2] for line in out.splitlines() if line.startswith("$ kaizen ")] == [
+        word.split()[0] for word in told
+    ]
+    assert "prod shows base" in out
+    rows = [line for line in out.splitlines() if " prod " in line and "optimizer:compose" in line]
+    assert len(rows) == 1
+
+
+@pytest.mark.timeout(120)
+def test_no_gain_is_told_and_nothing_is_released(tmp_path: Path) -> None:
+    with FaultServer('{"team": "cards"}') as server:
+        (tmp_path / "kaizen.toml").write_text(
+            f'[providers.mine]\nkind = "openai"\nbase_url = "{server.base_url}"\napi_key = "k"\n'
+        )
+        code, out, err = run("--limit", "3", "--model", "mine/large", "--improve", "--budget", "100")
+        assert code == 0, err
+    assert "no improvement: " in out
+    assert "registry" not in out
+    assert json.loads((tmp_path / "run.json").read_text())["improved"]["improved"] is False
 
 
 def test_another_model_runs_the_plain_program_alone(tmp_path: Path) -> None:
