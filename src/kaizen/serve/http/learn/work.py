@@ -209,12 +209,23 @@ class Jobs:
         return job
 
     async def watch(self) -> None:
-        """Keep the files up to date and stop what is to be stopped; once cancelled, end all jobs."""
+        """Keep the files up to date and stop what is to be stopped; once cancelled, end all jobs.
+
+        Where the files can't be written for a while, on a full disk, the jobs go on.
+        """
+        told = False
         try:
             while True:
                 await asyncio.sleep(_TICK_S)
-                if self._working:
+                if not self._working:
+                    continue
+                try:
                     await asyncio.to_thread(self._tick)
+                    told = False
+                except OSError as error:
+                    if not told:
+                        _logger.warning("what jobs are doing can't be written down: %s", error)
+                    told = True
         finally:
             await asyncio.to_thread(self.close)
 
@@ -268,10 +279,14 @@ class Jobs:
             job = working.job = replace(working.job, seen=time.time())
             working.changed = False
         path = self._place(working.scope, job.id, ".json")
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         part = path.with_suffix(".part")
-        part.write_bytes(to_json(job, inf_nan_mode="null"))
-        part.replace(path)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            part.write_bytes(to_json(job, inf_nan_mode="null"))
+            part.replace(path)
+        except OSError:
+            working.changed = True  # the next look tries again
+            raise
 
     def _read(self, path: Path) -> Job | None:
         try:

@@ -100,6 +100,34 @@ async def test_any_worker_stops_a_job(tmp_path: Path) -> None:
     assert elsewhere.get(ACME, third.id).state == "stopped"  # the gateway ended
 
 
+async def test_a_disk_that_is_full_for_a_while_ends_no_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("kaizen.serve.http.learn.work._TICK_S", 0.01)
+    here = Jobs(tmp_path / "jobs")
+    watching = asyncio.ensure_future(here.watch())
+    full = [True]
+    write = Path.write_bytes
+
+    def fails(path: Path, data: bytes) -> int:
+        if full[0] and path.suffix == ".part":
+            raise OSError(28, "No space left on device")
+        return write(path, data)
+
+    begun = here.begin(ACME, job(), endless)
+    monkeypatch.setattr(Path, "write_bytes", fails)
+    here._working[ACME, begun.id].tell({"done": 1})
+    await asyncio.sleep(0.1)
+    assert not watching.done()
+    assert here.get(ACME, begun.id).state == "running"
+    assert len([one for one in caplog.records if "can't be written" in one.message]) == 1
+    full[0] = False
+    await asyncio.sleep(0.1)
+    assert Jobs(tmp_path / "jobs").get(ACME, begun.id).events
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+
+
 def test_a_job_that_fails_says_why_and_no_more(jobs: Jobs, caplog: pytest.LogCaptureFixture) -> None:
     async def spent(tell: Told) -> Mapping[str, Any]:
         raise BudgetExceeded("all calls are used")
