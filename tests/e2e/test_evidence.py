@@ -5,20 +5,22 @@ Each test looks at how many calls a real server on a real socket got, and at the
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
-from kaizen import Signature, context, errors
+from kaizen import Signature, best_of, context, errors
 from kaizen.app import App, build
 from kaizen.core.context import Budget
 from kaizen.core.record import Record, RecordQuery
+from kaizen.core.request import Chunk, Reply, Request
 from kaizen.settings import load_settings
 from kaizen.testing.fault_server import Fault, FaultServer, slow, status
 
@@ -261,6 +263,51 @@ async def test_a_deadline_cuts_the_call_upstream(app: Make, server: FaultServer)
         await here.start(Triage, {"message": MESSAGE}, seconds=0.2)
     await server.until(lambda: server.cuts == 1)
     assert server.count == 1
+    await here.close()
+
+
+class Sleepy:
+    """A provider of one's own that knows nothing of deadlines."""
+
+    def __init__(self) -> None:
+        self.asked = self.ended = 0
+
+    async def complete(self, request: Request, /) -> Reply:
+        self.asked += 1
+        try:
+            await asyncio.sleep(20)
+        finally:
+            self.ended += 1
+        return Reply(model=request.model, text="late")
+
+    async def stream(self, request: Request, /) -> AsyncIterator[Chunk]:
+        yield Chunk("", await self.complete(request))
+
+
+async def test_a_deadline_holds_for_a_provider_of_ones_own_too(tmp_path: Path) -> None:
+    sleepy = Sleepy()
+    tree = {"model": "own/m", "home": str(tmp_path / "home"), "providers": {"own": sleepy}}
+    here = build(load_settings(tmp_path, {}, tree))
+    with pytest.raises(errors.Timeout):
+        await here.start(Triage, {"message": MESSAGE}, seconds=0.2)
+    assert (sleepy.asked, sleepy.ended) == (1, 1)
+    assert {one.error_code for one in await records(here)} == {"timeout"}
+    await here.close()
+
+
+async def test_what_a_metric_says_of_each_try_is_on_record(app: Make, server: FaultServer) -> None:
+    here = app()
+
+    def urgent(inputs: Mapping[str, Any], answer: Any) -> float:
+        return answer.urgency / 5 if inputs["message"] == MESSAGE else 0.0
+
+    await here.run(best_of(Triage, n=2, metric=urgent), {"message": MESSAGE})
+    assert server.count == 2
+    kept = await records(here, "score")
+    assert [one.value for one in kept] == [1.0, 1.0]
+    assert {one.about for one in kept} == {
+        one.id for one in await records(here, "program") if one.ref.endswith("Triage")
+    }
     await here.close()
 
 
