@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import pytest
 
-from kaizen import Signature, best_of, context, errors
+from kaizen import Signature, best_of, cached, context, errors
 from kaizen.app import App, build
 from kaizen.core.context import Budget
 from kaizen.core.record import Record, RecordQuery
@@ -263,6 +263,22 @@ async def test_a_deadline_cuts_the_call_upstream(app: Make, server: FaultServer)
         await here.start(Triage, {"message": MESSAGE}, seconds=0.2)
     await server.until(lambda: server.cuts == 1)
     assert server.count == 1
+    await here.close()
+
+
+async def test_a_step_that_is_kept_is_asked_once(app: Make, server: FaultServer) -> None:
+    kept = cached(Triage)
+    for count in (1, 1):
+        here = app()  # another App on the same home: what is kept outlives the process
+        answer = await here.run(kept, {"message": MESSAGE})
+        assert answer.outputs["urgency"] == 5
+        assert server.count == count
+        await here.close()
+    here = app()
+    tiers = [one.cache_tier for one in await records(here, "program") if one.ref.endswith("Triage:cached")]
+    assert tiers[-1] == "step"
+    await here.run(Triage, {"message": MESSAGE})
+    assert server.count == 2
     await here.close()
 
 
