@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,6 +53,12 @@ async def test_the_embedded_model_goes_on_with_a_text_and_its_values_are_weighed
         kept = [one async for one in app.ledger.records(app.scope, RecordQuery(kind="model"))]
         assert len(kept) == 3
         assert all(one.tokens_in < 120 for one in kept)
+        pytest.importorskip("wordllama")
+        await ask(app, replace(written, nearest=1), "it is a film")
+        await ask(app, replace(written, shown=2), "it is a film")
+        kept = [one async for one in app.ledger.records(app.scope, RecordQuery(kind="model"))]
+        whole, one_shown, two_shown = (one.tokens_in for one in kept[-3:])
+        assert one_shown < two_shown < whole
     finally:
         await app.close()
 
