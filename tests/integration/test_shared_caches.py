@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -21,6 +22,7 @@ from redis.asyncio import Redis
 from kaizen.core.errors import StoreError
 from kaizen.core.ids import new_id
 from kaizen.core.scope import LOCAL, Scope
+from kaizen.stores.cache import entries
 from kaizen.stores.cache.memory import MemoryCache
 from kaizen.stores.cache.redis import RedisCache
 from kaizen.stores.cache.sqlite import SqliteCache
@@ -109,6 +111,138 @@ async def test_of_many_written_at_once_each_is_kept_by_its_own_rules(cache: Sqli
     assert await cache.generation(LOCAL) > generation
     assert await cache.invalidate(LOCAL, ["t"]) == 72
     assert await cache.invalidate(LOCAL, ["old"]) == 0
+
+
+class Asked:
+    """How often the file was asked for an entry."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.times, find = 0, entries.find
+
+        def counted(*args: Any) -> entries.Found | None:
+            self.times += 1
+            return find(*args)
+
+        monkeypatch.setattr("kaizen.stores.cache.entries.find", counted)
+
+
+async def in_vain(cache: SqliteCache, times: int) -> None:
+    for _ in range(times):
+        assert await cache.get(LOCAL, "no-" + new_id()) is None
+
+
+async def learned(cache: SqliteCache) -> None:
+    """Ask for what is not there until it has learned what is."""
+    await in_vain(cache, 255)
+    give_up = time.monotonic() + 5.0
+    while not cache._present.lacks("no"):
+        assert time.monotonic() < give_up
+        await in_vain(cache, 1)
+        await asyncio.sleep(0.01)
+
+
+async def test_what_is_not_there_is_soon_not_looked_for(
+    cache: SqliteCache, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = ["a", "two\nlines", 'quo"ted', "nul\0in", "", "é"]
+    for key in odd:
+        await cache.put(LOCAL, key, b"1", tags=["t"])
+    others = [cache.entry(Scope("b", f"e{n % 3}"), f"k{n}", b"2", None, [], None) for n in range(3000)]
+    await cache.put_all(others)
+    await cache.close()
+    again, asked = SqliteCache(path, 100 * MIB), Asked(monkeypatch)
+    await learned(again)
+    before = asked.times
+    assert sum([await again.get(LOCAL, f"no-{number}") is None for number in range(500)]) == 500
+    assert asked.times - before < 20  # as many as share a mark with one that is there, if any
+    assert [await again.get(LOCAL, key) for key in odd] == [b"1"] * len(odd)
+    assert [await again.get(one.scope, one.key) for one in others] == [b"2"] * len(others)
+    await again.put(LOCAL, "new", b"3")
+    assert await again.get(LOCAL, "new") == b"3"
+    assert await again.invalidate(LOCAL, ["t"]) == len(odd)
+    assert await again.get(LOCAL, "a") is None
+    await again.close()
+
+
+async def test_what_another_one_puts_is_found_though_it_was_not_there_a_moment_ago(
+    cache: SqliteCache, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cache.put(LOCAL, "a", b"1")
+    await learned(cache)
+    asked, other = Asked(monkeypatch), SqliteCache(path, 100 * MIB)
+    assert await cache.get(LOCAL, "b") is None
+    assert not asked.times
+    await other.put(LOCAL, "b", b"2")
+    assert await cache.get(LOCAL, "b") == b"2"
+    await cache.put(LOCAL, "c", b"3")
+    assert [await cache.get(LOCAL, key) for key in ("a", "b", "c")] == [b"1", b"2", b"3"]
+    await other.put(LOCAL, "d", b"4")
+    await other.close()
+    assert await cache.get(LOCAL, "d") == b"4"
+    before = asked.times
+    await in_vain(cache, 300)
+    await until(lambda: not cache._tidying.locked())
+    await in_vain(cache, 300)
+    assert asked.times - before == 600  # to learn them all is dear: not again at once
+
+
+async def test_what_another_process_puts_is_found_at_once(cache: SqliteCache, path: Path) -> None:
+    await learned(cache)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PUTTING, str(path), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for number in range(20):
+        assert await cache.get(LOCAL, f"k{number}") is None
+        process.stdin.write(b"\n")
+        assert await process.stdout.readline() == b"k%d\n" % number
+        assert await cache.get(LOCAL, f"k{number}") == b"1"
+    process.stdin.close()
+    assert await process.wait() == 0
+
+
+PUTTING = """
+import asyncio, sys
+from pathlib import Path
+from kaizen.core.scope import LOCAL
+from kaizen.stores.cache.sqlite import SqliteCache
+
+async def main():
+    cache = SqliteCache(Path(sys.argv[1]), 100_000_000)
+    for number, _ in enumerate(sys.stdin):
+        await cache.put(LOCAL, f"k{number}", b"1")
+        print(f"k{number}", flush=True)
+    await cache.close()
+
+asyncio.run(main())
+"""
+
+
+async def test_what_waits_to_be_written_is_newer_than_the_file(path: Path) -> None:
+    cache = SqliteCache(path, MIB)
+    tiers = TieredCache(MemoryCache(1), cache, sole=True)  # memory has room for nothing
+    await tiers.put(LOCAL, "a", b"1")
+    assert (await tiers.size(LOCAL)).entries == 1  # it is in the file now
+    await tiers.put(LOCAL, "a", b"2")
+    assert (await cache.get(LOCAL, "a"), await tiers.get(LOCAL, "a")) == (b"1", b"2")
+    await tiers.put(LOCAL, "a", b"3", ttl=0.0)
+    assert await tiers.get(LOCAL, "a") is None
+    assert (await tiers.size(LOCAL)).entries == 0
+    await tiers.close()
+
+
+async def test_what_another_one_invalidates_while_it_waits_is_not_written(path: Path) -> None:
+    cache, other = SqliteCache(path, MIB), SqliteCache(path, MIB)
+    tiers = TieredCache(MemoryCache(MIB), cache, sole=True)
+    await tiers.put(LOCAL, "a", b"1", tags=["t"])
+    await tiers.put(LOCAL, "b", b"1", tags=["u"])
+    await other.invalidate(LOCAL, ["t"])
+    assert await tiers.get(LOCAL, "a") is None
+    await until(lambda: not tiers._behind)
+    assert [await tiers.get(LOCAL, key) for key in ("a", "b")] == [None, b"1"]
+    await tiers.close()
+    await other.close()
 
 
 async def test_a_put_waits_for_another_processes_lock_and_the_loop_does_not(cache: SqliteCache, path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from kaizen.core.errors import Conflict, StoreError
 from kaizen.core.record import Payload, Record, RecordQuery
-from kaizen.stores import sqlite, upkeep
+from kaizen.stores import rows, sqlite, upkeep
 from kaizen.stores.schema import MIGRATIONS, patiently, prepare
 from kaizen.stores.sqlite import SqliteStore
 from kaizen.testing.store_suite import OURS, THEIRS, found, make_record
@@ -109,6 +109,33 @@ def test_an_older_file_is_brought_up_to_date_once(path: Path) -> None:
         with closing(prepare(path, 1, newer)) as connection:
             assert connection.execute("SELECT more FROM records").fetchall() == [("x",)]
             assert connection.execute("PRAGMA user_version").fetchone() == (len(newer),)
+
+
+async def test_runs_of_an_older_file_are_found_after_its_index_was_made_smaller(path: Path) -> None:
+    def in_run(run: str, own: str | None = None) -> Record:
+        record = make_record()
+        return replace(record, id=own or record.id, run_id=run)
+
+    old = [in_run("a", own="a"), in_run("a"), in_run("b", own="zz"), in_run("b"), in_run("zz")]
+    with closing(prepare(path, 1, MIGRATIONS[:3])) as connection:
+        for sql, values in rows.record_inserts([rows.record_row(OURS, record) for record in old]):
+            connection.execute(sql, values)
+    store = SqliteStore(path)
+    new = [in_run("c", own="c"), in_run("c"), in_run("a")]
+    await store.append(OURS, new, [])
+    for run in ("a", "b", "c", "zz", "none"):
+        wanted = sorted((one for one in (*old, *new) if one.run_id == run), key=lambda one: one.id)
+        assert await found(store, RecordQuery(run_id=run)) == wanted
+        assert await found(store, RecordQuery(run_id=run, newest_first=True)) == wanted[::-1]
+        assert await found(store, RecordQuery(run_id=run, limit=1)) == wanted[:1]
+        assert await found(store, RecordQuery(run_id=run, root_only=True, limit=2)) == wanted[:2]
+        for one in wanted:
+            assert await found(store, RecordQuery(run_id=run, after=one.id)) == wanted[wanted.index(one) + 1 :]
+    await store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+        sql = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'records_run'").fetchone()[0]
+        assert sql.endswith("WHERE run_id != id")
 
 
 def test_a_migration_that_fails_changes_nothing(path: Path) -> None:

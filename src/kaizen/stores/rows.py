@@ -83,7 +83,8 @@ def select(scope: Scope, query: RecordQuery, last: str | None, limit: int) -> tu
     A run and the records about a record are found by index; other conditions are checked on every row from
     ``after`` (or ``last``) on.
     """
-    where, values = [_SCOPED], [scope.tenant, scope.environment]
+    where: list[str] = [_SCOPED]
+    values: list[Any] = [scope.tenant, scope.environment]
     bounds: list[tuple[str, Any]] = [(f'"{name}" = ?', getattr(query, name)) for name in _EQUALS]
     bounds += [("started_at >= ?", query.since), ("started_at < ?", query.until), ("id > ?", query.after)]
     bounds.append((f"id {'<' if query.newest_first else '>'} ?", last))
@@ -94,8 +95,10 @@ def select(scope: Scope, query: RecordQuery, last: str | None, limit: int) -> tu
     if query.root_only:
         where.append("parent_id IS NULL")
     order = "DESC" if query.newest_first else "ASC"
-    sql = f"SELECT {_COLUMNS} FROM records WHERE {' AND '.join(where)} ORDER BY id {order} LIMIT ?"  # noqa: S608
-    return sql, (*values, limit)
+    sql = f"SELECT {_COLUMNS} FROM records WHERE {' AND '.join(where)}"  # noqa: S608
+    if query.run_id is not None:  # the index of runs lacks the record that has its run's id
+        sql, values = f"{sql} AND run_id != id UNION ALL {sql} AND id = ?", [*values, *values, query.run_id]
+    return f"{sql} ORDER BY id {order} LIMIT ?", (*values, limit)
 
 
 def _statements(into: str, rows: Sequence[Row]) -> list[tuple[str, Row]]:

@@ -47,6 +47,11 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "ALTER TABLE records ADD COLUMN experiment",
         "ALTER TABLE records ADD COLUMN subject DEFAULT ''",
     ),
+    # The record of a lone call has its run's id, by which it is found already.
+    (
+        "DROP INDEX records_run",
+        "CREATE INDEX records_run ON records (tenant, environment, run_id, id) WHERE run_id != id",
+    ),
 )
 
 _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})

@@ -94,11 +94,21 @@ def plan(query: RecordQuery, last: str | None = None) -> str:
 
 
 def test_queries_find_by_index_and_never_sort() -> None:
-    assert "records_run (tenant=? AND environment=? AND run_id=?" in plan(RecordQuery(run_id="r"))
     assert "records_about (tenant=? AND environment=? AND about=?" in plan(RecordQuery(about="r"))
-    for query in (RecordQuery(), RecordQuery(run_id="r"), RecordQuery(about="r"), RecordQuery(newest_first=True)):
+    for query in (RecordQuery(), RecordQuery(about="r"), RecordQuery(newest_first=True)):
         for last in (None, "x"):
             found = plan(query, last)
             assert found.startswith("SEARCH records USING INDEX records_")
             assert "(tenant=? AND environment=?" in found
             assert ";" not in found  # a sort would be a second step
+
+
+def test_a_run_is_found_by_two_indexes_and_never_sorted() -> None:
+    for query in (RecordQuery(run_id="r"), RecordQuery(run_id="r", newest_first=True, kind="model", about="x")):
+        for last in (None, "x"):
+            found = plan(query, last)
+            assert found.startswith("MERGE (UNION ALL); ")
+            nested, lone = found.removeprefix("MERGE (UNION ALL); LEFT; ").split("; RIGHT; ")
+            assert nested.startswith("SEARCH records USING INDEX records_run (tenant=? AND environment=? AND run_id=?")
+            assert lone.startswith("SEARCH records USING INDEX records_id (tenant=? AND environment=? AND id=?")
+            assert ";" not in nested + lone  # a sort would be another step

@@ -34,6 +34,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
 _AT_ONCE: Final = 256  # rows that are deleted in one transaction: other writers wait for it
 _TAGGED_AT_ONCE: Final = 2048
 _LOOKED_AT: Final = 20_000
+_KEYS_AT_ONCE: Final = 1024
 # Nothing is in the air for a day: older invalidations can be forgotten.
 _REMEMBERED_S: Final = 86_400.0
 _EVERYTHING: Final = ""  # the tag under which the invalidation of a whole scope is remembered; no tag is empty
@@ -102,8 +103,9 @@ def put_all(writer: sqlite3.Connection, group: Sequence[Entry]) -> bool:
     rows = list(new.values())
     for start in range(0, len(rows), _ROWS_A_STATEMENT):
         part = rows[start : start + _ROWS_A_STATEMENT]
-        inserted = _insert(writer, part)
-        there.update(id(entry) for entry in part if (*_owner(entry.scope), entry.key) in inserted)
+        there.update(map(id, _insert(writer, part)))
+    if len(there) == len(group):
+        return False
     grown = False
     for entry in group:
         if id(entry) not in there:
@@ -111,13 +113,21 @@ def put_all(writer: sqlite3.Connection, group: Sequence[Entry]) -> bool:
     return grown
 
 
-def _insert(writer: sqlite3.Connection, part: Sequence[Entry]) -> set[tuple[str, str, str]]:
+def _insert(writer: sqlite3.Connection, part: Sequence[Entry]) -> Sequence[Entry]:
     """Keep those of which nothing is there yet; which these were."""
     values: list[object] = []
     for entry in part:
         values += (*_owner(entry.scope), entry.key, entry.until, int(entry.now // 60), _written(entry), entry.value)
-    sql = f"{_INSERT}{', '.join([_ROW] * len(part))} ON CONFLICT DO NOTHING RETURNING tenant, environment, key"
-    return set(writer.execute(sql, values).fetchall())
+    cursor = writer.execute(f"{_INSERT}{', '.join([_ROW] * len(part))} ON CONFLICT DO NOTHING", values)
+    count = cursor.rowcount
+    if count == len(part):  # as nearly always. RETURNING would gather them all first, in a table of its own
+        return part
+    if not count:
+        return ()
+    # their places are the last ones
+    sql = "SELECT tenant, environment, key FROM entries ORDER BY place DESC LIMIT ?"
+    inserted = set(writer.execute(sql, (count,)).fetchall())
+    return [entry for entry in part if (*_owner(entry.scope), entry.key) in inserted]
 
 
 def _written(entry: Entry) -> str | None:
@@ -193,6 +203,18 @@ def size(reader: sqlite3.Connection, scope: Scope, now: float) -> tuple[int, int
             WHERE {_SCOPED} AND (until IS NULL OR until > ?)""",  # noqa: S608
         (*_owner(scope), now),
     ).fetchone()
+
+
+def keys(reader: sqlite3.Connection, after: tuple[str, str, str] | None) -> list[tuple[str, str, str]]:
+    """Tenant, environment and key of the next entries, in no order; none at the end."""
+    # In one row. Each row would be a wait for the interpreter's lock, for as long as the loop is busy.
+    after_it = "" if after is None else "WHERE (tenant, environment, key) > (?, ?, ?)"
+    found = reader.execute(
+        f"""SELECT json_group_array(json_array(tenant, environment, key)) FROM (
+            SELECT tenant, environment, key FROM entries {after_it} ORDER BY 1, 2, 3 LIMIT {_KEYS_AT_ONCE})""",  # noqa: S608
+        after or (),
+    ).fetchone()
+    return [(tenant, environment, key) for tenant, environment, key in from_json(found[0])]
 
 
 def note_read(writer: sqlite3.Connection, read: Mapping[int, int]) -> None:

@@ -21,6 +21,7 @@ from kaizen.core.protocols import CacheSize
 from kaizen.core.scope import Scope
 from kaizen.stores.cache import entries
 from kaizen.stores.cache.entries import MIGRATIONS, Entry
+from kaizen.stores.cache.present import Present, mark
 from kaizen.stores.cache.signal import Signal
 from kaizen.stores.schema import connect, is_busy, patiently, prepare
 from kaizen.stores.upkeep import fold, roll_back
@@ -36,6 +37,10 @@ _ROOM: Final = 0.9
 _CLOSE_POLL_S: Final = 0.001
 # The file itself is asked that often, whatever the signal says: a process can be killed between a commit and its word.
 _LOOK_EVERY_S: Final = 0.05
+# After so many looks in vain the keys that are there are learned, so that the next ones need no look. A thread reads
+# them all, a second's work for a million: not sooner again than that.
+_IN_VAIN: Final = 256
+_LEARN_EVERY_S: Final = 600.0
 # A process that is forked off must neither use nor close its parent's connections: here they stay till it ends.
 _open: set[sqlite3.Connection] = set()
 
@@ -52,10 +57,11 @@ class SqliteCache:
     """A Cache for the processes of one machine.
 
     A value is found by index in some 10 microseconds, on the thread that asks: a thread of its own would cost many
-    times that. Values are written in the turn of the loop after the call, all of that turn in one transaction without
-    fsync; where another process holds the lock, or much is to be written, on a thread. Every minute 20,000 entries are
-    looked through for what is too old; where the file is larger than it may be, what was not read for the longest
-    time goes, to the minute. What is dropped is overwritten.
+    times that. One that is not there is mostly not looked for, as long as no other process puts anything: 4 MiB of
+    marks say which keys are there. Values are written in the turn of the loop after the call, all of that turn in one
+    transaction without fsync; where another process holds the lock, or much is to be written, on a thread. Every minute
+    20,000 entries are looked through for what is too old; where the file is larger than it may be, what was not read
+    for the longest time goes, to the minute. What is dropped is overwritten.
 
     Args:
         path: the file; its folder is made (mode 0700) where it is missing, the file itself has mode 0600.
@@ -73,6 +79,8 @@ class SqliteCache:
         self._reader: sqlite3.Connection | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._signal = Signal(Path(f"{path}-signal"))
+        self._present = Present(self._signal)
+        self._in_vain, self._learn_at = 0, 0.0
         self._heard, self._look_at = -1, 0.0
         self._version = -1
         self._known: dict[Scope, tuple[int, int]] = {}  # epoch and generation by scope, as of ``_version``
@@ -98,9 +106,14 @@ class SqliteCache:
         """The value and the seconds it has left."""
         if self._writer is None or self._closed:
             await self._ready()
+        if self._present.lacks(key):
+            return None
         now = self._clock()
         row = self._look(scope, key, now)
         if row is None:
+            self._in_vain += 1
+            if self._in_vain >= _IN_VAIN and now >= self._learn_at:
+                self._start_tidying()
             return None
         minute = int(now // 60)
         if row.used < minute:
@@ -118,6 +131,10 @@ class SqliteCache:
         if self._writer is None or self._closed:
             await self._ready()
         return self._counts(scope)[1]
+
+    def counts_now(self, scope: Scope, /) -> tuple[int, int] | None:
+        """Epoch and generation, at once; None where the file is not open."""
+        return None if self._writer is None or self._closed else self._counts(scope)
 
     async def put(
         self,
@@ -224,6 +241,7 @@ class SqliteCache:
         self._tidying = threading.Lock()
         self._writer = self._reader = self._threads = None
         self._waiting, self._version, self._heard = {}, -1, -1
+        self._present = Present(self._signal)
 
     def _let_go(self) -> None:
         if self._threads is not None:
@@ -311,7 +329,7 @@ class SqliteCache:
         self._untidy += size
         if self._untidy > min(_TIDY_EVERY_BYTES, self._max // 10) or self._clock() >= self._tidy_at:
             self._start_tidying()
-        act = partial(entries.put_all, group=coming)
+        act = partial(self._put_all, group=coming)
         # while the file is tidied the system may hold up writes until an fsync is through
         if size <= _INLINE_BYTES and not self._tidying.locked() and self._writing.acquire(blocking=False):
             try:
@@ -333,6 +351,10 @@ class SqliteCache:
             loop.run_in_executor(self._threads, partial(self._change, act, tells=True)).add_done_callback(written)
         except RuntimeError:  # closed since
             _settle(group, self._error("is closed"))
+
+    def _put_all(self, writer: sqlite3.Connection, group: Sequence[Entry]) -> bool:
+        self._present.add([entry.key for entry in group])
+        return entries.put_all(writer, group)
 
     def _change(self, act: Callable[[sqlite3.Connection], Result], *, tells: bool = False) -> Result:
         """Write on a thread, waiting for other processes but never while holding our own lock.
@@ -387,6 +409,8 @@ class SqliteCache:
                 connection = connect(self._path, self._patience)
                 try:
                     self._drop(connection)
+                    if self._in_vain >= _IN_VAIN and self._clock() >= self._learn_at:
+                        self._learn(connection)
                     fold(connection, shrink=shrink)
                 finally:
                     connection.close()
@@ -403,6 +427,17 @@ class SqliteCache:
             places += entries.find_unread(reader, entries.excess(reader, _ROOM * self._max))
         while places:
             self._change(partial(entries.drop, places=places))
+
+    def _learn(self, reader: sqlite3.Connection) -> None:
+        """Mark the keys of all entries, part by part: what is put meanwhile is marked by those who put it."""
+        self._in_vain, self._learn_at = 0, self._clock() + _LEARN_EVERY_S
+        marks = self._change(lambda writer: self._present.begin())
+        last = None
+        while part := entries.keys(reader, last):
+            mark(marks, [key for *_, key in part])
+            last = max(part)
+        with self._writing:
+            self._present.finish(marks)
 
     async def _on_thread(self, act: Callable[[], Result]) -> Result:
         try:

@@ -8,7 +8,8 @@ import time
 from asyncio import AbstractEventLoop
 from collections.abc import Sequence
 from itertools import islice
-from typing import Final, Protocol
+from types import CoroutineType
+from typing import Any, Final, Protocol
 
 from kaizen.core.errors import StoreError
 from kaizen.core.protocols import Cache, CacheSize
@@ -32,6 +33,10 @@ class Shared(Cache, Protocol):
 
     async def find(self, scope: Scope, key: str, /) -> tuple[bytes, float | None] | None:
         """The value, if it is still there, and the seconds it has left; None where it has no end."""
+        ...
+
+    def counts_now(self, scope: Scope, /) -> tuple[int, int] | None:
+        """Epoch and generation, where they can be had at once."""
         ...
 
     def entry(
@@ -70,26 +75,27 @@ class TieredCache:
 
     async def get(self, scope: Scope, key: str, /) -> bytes | None:
         """The value, if it is still there."""
-        place = f"{await self._shared.generation(scope)} {key}"
+        epoch, generation = self._shared.counts_now(scope) or await self._counts(scope)
+        place = f"{generation} {key}"
         value = self._front.find(scope, place)
         if value is not None:
             return value
+        entry = self._behind.get((scope, key))
+        if entry is not None and entry.since == epoch:
+            # newer than what the file has; memory may have dropped it, or has it under another number
+            return None if entry.until is not None and entry.until <= time.time() else entry.value
         found = await self._shared.find(scope, key)
         if found is None:
-            return await self._awaiting(scope, key)
+            return None
         self._front.keep(scope, place, found[0], ttl=found[1])
         return found[0]
 
-    async def _awaiting(self, scope: Scope, key: str) -> bytes | None:
-        """What waits to be written, if it is still good: memory may have dropped it, or has it under another number."""
-        entry = self._behind.get((scope, key))
-        if entry is None or (entry.until is not None and entry.until <= time.time()):
-            return None
-        return entry.value if entry.since in (None, await self._shared.epoch(scope)) else None
+    async def _counts(self, scope: Scope) -> tuple[int, int]:
+        return await self._shared.epoch(scope), await self._shared.generation(scope)
 
-    async def epoch(self, scope: Scope, /) -> int:
+    def epoch(self, scope: Scope, /) -> CoroutineType[Any, Any, int]:
         """The shared tier's."""
-        return await self._shared.epoch(scope)
+        return self._shared.epoch(scope)
 
     async def put(
         self,
@@ -103,13 +109,18 @@ class TieredCache:
         since: int | None = None,
     ) -> None:
         """Keep it in the shared tier. Many answers are never asked again: it comes to memory when it is."""
-        if not self._defers() or (since is not None and since != await self._shared.epoch(scope)):
+        if not self._defers():
+            await self._shared.put(scope, key, value, ttl=ttl, tags=tags, since=since)
+            return
+        epoch, generation = self._shared.counts_now(scope) or await self._counts(scope)
+        if since is not None and since != epoch:
             # after an invalidation only the shared tier can tell whether it was of one of these tags
             await self._shared.put(scope, key, value, ttl=ttl, tags=tags, since=since)
             return
-        self._front.keep(scope, f"{await self._shared.generation(scope)} {key}", value, ttl=ttl)
+        self._front.keep(scope, f"{generation} {key}", value, ttl=ttl)
         self._behind.pop((scope, key), None)
-        self._behind[scope, key] = self._shared.entry(scope, key, value, ttl, tags, since)
+        # of this epoch, whether or not the caller says so: what is invalidated before it is written is not written
+        self._behind[scope, key] = self._shared.entry(scope, key, value, ttl, tags, epoch)
         if self._writing is None or self._writing.done():
             self._writing = asyncio.get_running_loop().create_task(self._write_later())
 

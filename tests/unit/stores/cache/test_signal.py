@@ -29,3 +29,19 @@ def test_each_word_is_another_one_and_all_see_it(tmp_path: Path) -> None:
     assert again.last == other.last  # what is there stays
     again.close()
     other.close()
+
+
+def test_who_put_last_is_another_number_and_an_older_file_grows(tmp_path: Path) -> None:
+    (tmp_path / "word").write_bytes((7).to_bytes(8, "little"))
+    one, other = Signal(tmp_path / "word"), Signal(tmp_path / "word")
+    one.putter = 3  # nobody to hear it yet
+    assert one.putter == 0
+    one.open()
+    other.open()
+    assert (one.last, one.putter) == (7, 0)
+    one.putter = 3
+    assert (other.last, other.putter) == (7, 3)
+    other.give()
+    assert (one.last == other.last, one.putter) == (True, 3)
+    one.close()
+    other.close()
