@@ -17,7 +17,7 @@ unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test check lint bench bench-compare soak docs lock clean
+.PHONY: help setup run test check lint bench bench-compare soak evidence docs lock clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench-compare: .venv/.dev ## Compare the main path with the baseline commit; fai
 
 soak: .venv/.dev ## Run for long under load and watch what grows
 	$(PYTHON_IN) benchmarks/soak.py $(ARGS)
+
+evidence: .venv/.dev ## Switch each part off and see that an end-to-end test notices
+	$(PYTHON_IN) tools/evidence.py $(ARGS)
 
 docs: .venv/.dev ## Generate the reference
 	$(PYTHON_IN) tools/docs.py $(ARGS)
