@@ -95,12 +95,15 @@ async def test_each_way_changes_what_a_server_is_sent(tmp_path: Path) -> None:
             alone = Params(demos=DEMOS, shown=0, scored={"sentiment": Weights(model=0.0, near=1.0)})
             assert await ask(app, alone, DEMOS[-1].inputs["text"]) == "negative"
             assert server.count == 3  # nobody has to be asked what has no weight
+            assert await ask(app, Params(votes=3), text) == "positive"
+            assert server.count == 6
+            assert sorted(body.get("seed") for body in bodies[3:]) == [0, 1, 2]
             kept = [one async for one in app.ledger.records(app.scope, RecordQuery())]
-            assert [one.model_calls for one in kept if one.kind == "program"][-1] == 0
+            assert [one.model_calls for one in kept if one.kind == "program"][-2:] == [0, 3]
         finally:
             await app.close()
-    shown = [sum("film" in str(turn) or "actors" in str(turn) for turn in body["messages"][1:-1]) for body in bodies]
-    assert [len(body["messages"]) for body in bodies] == [10, 4, 10]
+    shown = [sum("film" in str(turn) or "actors" in str(turn) for turn in body["messages"][1:-1]) for body in bodies[:3]]
+    assert [len(body["messages"]) for body in bodies] == [10, 4, 10, 2, 2, 2]
     assert shown[1] == 1
     assert [body.get("top_logprobs") for body in bodies] == [None, None, 20]
 

@@ -64,6 +64,9 @@ class Params:
         headings: what stands before a field's value in the plain layout, by field name; else its name.
         scored: fields whose value is chosen by the model's log-probabilities instead of being read from what it wrote.
         repairs: how many times a reply that misfits is shown back to the model with its error.
+        votes: ask so many times at once, with other seeds, and give the answer that most of them agree with
+            (self-consistency: Wang et al. 2022, https://arxiv.org/abs/2203.11171). Written answers only: not with
+            ``scored`` or ``layout="plain"``.
         options: what to wish of the layers, such as ``Options(exact=True)``.
         advice: shown after the inputs, so that the stable part of the prompt stays as it is.
         contract: digest of the contract these params were learned for; another one refuses them.
@@ -84,6 +87,7 @@ class Params:
     headings: Mapping[str, str] | None = None
     scored: Mapping[str, Weights] | None = None
     repairs: int | None = None
+    votes: int | None = None
     options: Options | None = None
     advice: str | None = None
     contract: str | None = None

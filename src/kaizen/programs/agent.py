@@ -58,8 +58,8 @@ class React(Runnable[..., A]):
         spec = self.spec
         fed = await feed(ctx, spec, inputs)
         params = ctx.params(spec, self._own)
-        if params.layout == "plain" or params.scored:
-            rule = f"{spec.name} converses with its tools: layout = 'plain' and scored values are not for it"
+        if params.layout == "plain" or params.scored or params.votes:
+            rule = f"{spec.name} converses with its tools: layout = 'plain', scored values and votes are not for it"
             raise Unsupported(rule, rules=rule)
         given = inputs | fed
         stable = self._plan(params)

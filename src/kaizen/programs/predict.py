@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any, Final
@@ -13,19 +14,22 @@ from kaizen.core.context import Context
 from kaizen.core.errors import ContentFiltered, OutputInvalid
 from kaizen.core.message import Message
 from kaizen.core.params import NOTHING, OutputMode, Params
-from kaizen.core.request import Reply, Request
-from kaizen.core.spec import Spec
+from kaizen.core.request import Reply, Request, Spare
+from kaizen.core.spec import Spec, dump
 from kaizen.inference.streams import closing
 from kaizen.programs.prompt.nearest import Likeness
 from kaizen.programs.prompt.parse import Misfit, parse_reply
 from kaizen.programs.prompt.partial import partial_outputs
 from kaizen.programs.prompt.render import Plans, render, showing
+from kaizen.programs.together import together
 from kaizen.programs.weigh import Weigher, weighs
 
 # Partial outputs are read from all that is written so far. From this length on not after every chunk, but after each
 # 64th of the text: their cost then grows with the text, not with its square.
 _LONG: Final = 2048
 _STEP: Final = 64
+# How differently the answers that are voted on are drawn, where the params say nothing of it.
+_DRAWN: Final = 0.7
 
 
 class Predict:
@@ -68,18 +72,49 @@ class Predict:
             decoding=stable.decoding,
             options=stable.options,
         )
-        for repairs_left in range(params.repairs or 0, -1, -1):
-            reply = unfiltered(await asked(ctx, spec, request, stable.mode))
+        if params.votes is not None and params.votes > 1:
+            outputs = await self._voted(ctx, params, stable.mode, request)
+        else:
+            outputs = await self._written(ctx, request, stable.mode, params.repairs or 0, ctx.streaming)
+        return spec.answer_type.of(fed | outputs if fed else outputs, inputs=inputs)
+
+    async def _written(
+        self, ctx: Context, request: Request, mode: OutputMode, repairs: int, streaming: bool
+    ) -> dict[str, Any]:
+        """What the model writes, once it fits."""
+        spec = self.spec
+        for repairs_left in range(repairs, -1, -1):
+            reply = unfiltered(await (asked(ctx, spec, request, mode) if streaming else ctx.complete(request)))
             try:
-                outputs = parse_reply(spec, reply, stable.mode)
+                return parse_reply(spec, reply, mode)
             except Misfit as misfit:
                 if not repairs_left:
                     raise invalid(spec, reply, misfit) from None
                 messages = (*request.messages, *shown_back(reply, misfit))
                 request = replace(request, messages=messages)
-            else:
-                return spec.answer_type.of(fed | outputs if fed else outputs, inputs=inputs)
         raise AssertionError("the loop above returns or raises")
+
+    async def _voted(self, ctx: Context, params: Params, mode: OutputMode, request: Request) -> dict[str, Any]:
+        """Of several answers the one that most agree with; those that misfit have no vote. It streams as one piece."""
+
+        async def one(branch: Context, seed: int) -> dict[str, Any] | OutputInvalid:
+            decoding = replace(request.decoding, temperature=params.temperature or _DRAWN, seed=Spare(seed))
+            drawn = replace(request, decoding=decoding)
+            try:
+                return await self._written(branch, drawn, mode, params.repairs or 0, streaming=False)
+            except OutputInvalid as misfit:
+                return misfit
+
+        first = params.seed or 0
+        branches = [(ctx.fork(), first + at) for at in range(params.votes or 1)]
+        found = await together(one(*each) for each in branches)
+        answers = [each for each in found if isinstance(each, dict)]
+        if not answers:
+            raise next(each for each in found if isinstance(each, OutputInvalid))
+        votes = Counter((name, dump(each[name])) for each in answers for name in self.spec.outputs)
+        outputs = max(answers, key=lambda each: sum(votes[name, dump(each[name])] for name in self.spec.outputs))
+        ctx.emit(self.spec.name, outputs)
+        return outputs
 
     async def _weighed(
         self, ctx: Context, params: Params, given: dict[str, Any], inputs: dict[str, Any], fed: dict[str, Any]

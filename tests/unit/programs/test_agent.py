@@ -210,7 +210,7 @@ async def test_it_shows_the_nearest_demos_alone(house: Open) -> None:
     assert len(without.model.requests[0].messages) == 2
 
 
-@pytest.mark.parametrize("params", [Params(layout="plain"), Params(scored={"team": Weights()})])
+@pytest.mark.parametrize("params", [Params(layout="plain"), Params(scored={"team": Weights()}), Params(votes=3)])
 async def test_what_an_agent_has_no_place_for_is_refused(house: Open, params: Params) -> None:
     here = house([GOOD])
     with pytest.raises(Unsupported, match="converses with its tools"):

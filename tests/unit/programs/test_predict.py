@@ -47,6 +47,37 @@ async def test_repairs_are_budgeted_then_it_is_an_error(house: Open, repairs: in
     assert (record.status, record.error_code, record.model_calls) == ("error", "output_invalid", calls)
 
 
+def by_seed(*texts: str) -> Any:
+    return lambda request: texts[(request.decoding.seed or 0) % len(texts)]
+
+
+async def test_of_several_answers_the_one_counts_that_most_agree_with(house: Open) -> None:
+    other = '{"team": "accounts", "urgency": 2}'
+    here = house(by_seed(BAD, other, GOOD, '{"team": "cards", "urgency": 5}', GOOD), repairs=0)
+    answer = await Triage.using(votes=5)(message="x")
+    assert (answer.team, answer.urgency) == ("cards", 2)
+    assert [request.decoding.seed for request in here.model.requests] == [0, 1, 2, 3, 4]
+    assert {request.decoding.temperature for request in here.model.requests} == {0.7}
+    assert answer.record.model_calls == 5
+    kinds = [item async for item in Triage.using(votes=2, temperature=0.2).stream(message="x")]
+    assert kinds[-1].team == "accounts"
+    assert {request.decoding.temperature for request in here.model.requests[5:]} == {0.2}
+
+
+async def test_where_no_answer_fits_there_is_nothing_to_vote_on(house: Open) -> None:
+    here = house([BAD] * 6)
+    with pytest.raises(OutputInvalid):
+        await Triage.using(votes=3)(message="x")
+    assert here.calls == 6
+
+
+async def test_one_vote_is_the_answer(house: Open) -> None:
+    here = house([GOOD])
+    await Triage.using(votes=1)(message="x")
+    assert here.calls == 1
+    assert here.model.requests[0].decoding.temperature is None
+
+
 async def test_params_set_the_repairs(house: Open) -> None:
     here = house([BAD] * 9)
     with pytest.raises(OutputInvalid):

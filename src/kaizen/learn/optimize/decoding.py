@@ -31,6 +31,7 @@ _MODES: Final[tuple[OutputMode, ...]] = ("schema", "json", "text")
 _HEADINGS: Final = ("answer", "category", "sentiment", "topic", "intent", "type")
 _FIXED_CHARS: Final = 9000
 _SHOWN: Final = 40
+_VOTES: Final = 5
 # From so many fields on, an example with its fields one by one is asked too often to try more than one way.
 _SEVERAL: Final = 3
 _DESCRIPTION: Final = 60
@@ -82,7 +83,7 @@ class Decoding:
         fields = fields_of(task.program.spec, task.train)
         count = len(fields.names)
         if not count:
-            return int(len(_MODES) * len(task.val) * each)
+            return int((len(_MODES) + _VOTES) * len(task.val) * each)
         headings = len(_HEADINGS) // 2 + 3 if self._headings and count == 1 else 0
         return count * (len(task.train) + (3 + headings) * len(task.val))
 
@@ -106,6 +107,10 @@ class Decoding:
                 continue
             candidate = board.start.over(task.name, Params(output_mode=mode, temperature=0.0), f"answer as {mode}")
             await board.score(ctx, candidate)
+        each = _VOTES * board.each
+        if not part.way and board.affords(len(task.val), each):
+            how = f"what most of {_VOTES} answers say"
+            await board.score(ctx, board.start.over(task.name, Params(votes=_VOTES), how), each=each)
 
     # -- weighing ---------------------------------------------------------------------------------
 

@@ -90,7 +90,7 @@ class Packed(Runnable[..., A]):
         """The answer out of a pack, or, where that has none that fits, of a call of the program alone."""
         spec = self._program.spec
         params = ctx.params(spec, self._own)
-        if weighs(params) or params.nearest is not None:
+        if weighs(params) or params.nearest is not None or params.votes is not None:
             # there is no conversation to put several into, or each has examples of its own
             return await ctx.call(self._program, **inputs)
         plan = self._plans(params)

@@ -158,7 +158,7 @@ async def test_what_is_asked_of_a_model_that_can_not_tell_is_counted_and_asked_o
     board = await both(bench.board(bench.task(cached=False)))
     assert sum(bool(request.top_logprobs) for request in bench.house.model.requests) == 2  # a text, a conversation
     asked = bench.house.calls
-    assert board.used == asked == 12 + 2 + 2 * 12
+    assert board.used == asked == 12 + 2 + 2 * 12 + 5 * 12
     assert (await both(bench.board(bench.task(cached=False)))).used == bench.house.calls == asked
 
 
@@ -210,7 +210,30 @@ async def test_a_model_that_only_converses_is_tried_in_other_forms(house: Open) 
 
     bench = Bench(house(chats))
     board = await bench.search(Decoding(), bench.board())
-    assert [one.how for one in board.candidates[1:]] == ["answer as schema", "answer as text"]
+    assert [one.how for one in board.candidates[1:]] == [
+        "answer as schema",
+        "answer as text",
+        "what most of 5 answers say",
+    ]
+
+
+async def test_a_model_that_is_often_wrong_and_never_the_same_way_is_asked_more_than_once(house: Open) -> None:
+    def wavers(request: Request) -> Any:
+        if request.plain or request.top_logprobs:
+            return Unsupported("no text", rules="no text")
+        seed = request.decoding.seed or 0
+        if request.decoding.temperature != 0 and seed % 5 in (1, 3):
+            return json.dumps({"team": ("red", "blue")[seed % 2]})
+        return json.dumps({"team": "none"}) if request.decoding.seed is None else by_topic(request)
+
+    def by_topic(request: Request) -> str:
+        topic = _TOPIC.search(request.messages[-1].text)
+        return json.dumps({"team": TEAMS[topic[0]] if topic else "none"})
+
+    bench = Bench(house(wavers))
+    board = await bench.search(Decoding(), bench.board())
+    assert board.best.params[NAME].votes == 5
+    assert best(board) == 1.0
 
 
 async def test_a_program_that_calls_others_is_left_as_it_is(bench: Bench) -> None:
@@ -368,9 +391,13 @@ async def test_a_program_whose_values_can_not_be_weighed_gets_other_forms(house:
     bench = Bench(house(lambda request: json.dumps({"said": "x"})))
     some = tuple(Row({"message": f"m{at}"}, {"said": "y"}) for at in range(8))
     task = bench.task(program=Free, train=some[:4], val=some[4:])
-    assert Decoding().estimate(task, 1.0) == 12
+    assert Decoding().estimate(task, 1.0) == 32
     board = await bench.search(Decoding(), bench.board(task))
-    assert [one.how for one in board.candidates[1:]] == ["answer as schema", "answer as text"]
+    assert [one.how for one in board.candidates[1:]] == [
+        "answer as schema",
+        "answer as text",
+        "what most of 5 answers say",
+    ]
 
 
 def test_a_prompt_has_room_for_so_many_examples() -> None:
