@@ -18,7 +18,7 @@ from kaizen.learn.data.rows import Row, canonical
 from kaizen.learn.evaluate.judging import name_of
 from kaizen.learn.optimize.board import Board, Event, Search, Standing, frozen
 from kaizen.learn.optimize.task import Candidate, Outcome, Task
-from kaizen.learn.optimize.trial import outcomes_adapter, score_rows, study_spec
+from kaizen.learn.optimize.trial import outcomes_adapter, score_rows, study_spec, without
 from kaizen.learn.ranking import Past, Ranking
 from kaizen.learn.verdict import Figures, Report, costs, figures_of, likely, report_json
 from kaizen.registry.params import save, stated
@@ -233,9 +233,11 @@ class Study:
         finalists = self._finalists(board)
         if not finalists:
             return None, "no candidate did better than the program as it is", None
+        # a row that a finalist shows would have its prompt, without that row, read anew
+        more = [row for row in self._more if not any(_shows(one, row) for one in finalists)]
         try:
             for one in (board.base, *finalists):
-                await board.score(ctx, one, self._more)
+                await board.score(ctx, one, more)
         except BudgetExceeded as error:
             self._stopped = self._stopped or error.message
         rows = self._shared_rows(board, [board.base, *finalists])
@@ -380,6 +382,11 @@ class Study:
     def _each(self, board: Board, candidate: Candidate) -> float:
         standing = board.standing(candidate)
         return max(1.0, board.each if standing is None else standing.calls)
+
+
+def _shows(candidate: Candidate, row: Row) -> bool:
+    """Whether a row is among the examples that it always shows, of more that it has."""
+    return any(one.shown is not None and without(one, row).pool != one.pool for one in candidate.params.values())
 
 
 def _shown(standing: Standing) -> Mapping[str, Any]:

@@ -212,7 +212,8 @@ class Optimizing:
         seed: of every draw.
         teacher: ref of the model that writes proposals; None is the program's own.
         models: refs that may take the place of the program's model.
-        concurrency: rows worked on at once.
+        concurrency: rows worked on at once; None is 8, and 1 where the settings' model is an embedded one, whose rows
+            would push each other's prompts out of its cache.
         run_id: a run to go on with; a new one by default.
         resumed: whether that run has to be there.
         start: params by program name to start from, instead of those in the code.
@@ -235,7 +236,7 @@ class Optimizing:
     seed: int = 0
     teacher: str | None = None
     models: tuple[str, ...] = ()
-    concurrency: int = 8
+    concurrency: int | None = None
     run_id: str | None = None
     resumed: bool = False
     start: Mapping[str, Params] = field(default_factory=dict[str, "Params"])

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from kaizen.app.adapters import endpoint_of, own_prices
+from kaizen.app.adapters import DEFAULT_MODEL, endpoint_of, own_prices
 from kaizen.core.artifact import Arm, Artifact, Version
 from kaizen.core.errors import Denied, NotFound
 from kaizen.core.ids import new_id
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from kaizen.app import App
 
 _PAST: Final = 1000
+_AT_ONCE: Final = 8
 
 
 async def optimize(app: App, wanted: Optimizing) -> Optimized:
@@ -94,9 +95,11 @@ def _plan(app: App, wanted: Optimizing, run_id: str) -> Plan:
     settings = app.settings
     endpoints = {name: endpoint_of(one) for name, one in settings.providers.items()}
 
+    def embedded(ref: str) -> bool:
+        return endpoints.get(ref.partition("/")[0], Endpoint("openai")).kind == "embedded"
+
     def strong(ref: str) -> bool:
-        endpoint = endpoints.get(ref.partition("/")[0], Endpoint("openai"))
-        return is_strong(ref, embedded=endpoint.kind == "embedded")
+        return is_strong(ref, embedded=embedded(ref))
 
     shares = parted(wanted.calls, len(wanted.test))
     task = Task(
@@ -107,7 +110,7 @@ def _plan(app: App, wanted: Optimizing, run_id: str) -> Plan:
         seed=wanted.seed,
         teacher=wanted.teacher,
         models=wanted.models,
-        concurrency=wanted.concurrency,
+        concurrency=wanted.concurrency or (1 if embedded(settings.model or DEFAULT_MODEL) else _AT_ONCE),
         start=wanted.start,
         cached=settings.inference.exact.enabled is not False,
     ).within(shares.search)

@@ -59,7 +59,9 @@ def _arguments(parser: Parser) -> None:
         "--models", default="", metavar="REF,REF", help="models that --optimizer models may choose from"
     )
     parser.add_argument("--from", dest="start", default=BASE, metavar="VERSION", help="where to start: base, prod, 3")
-    parser.add_argument("--concurrency", type=whole_number, default=8, metavar="N", help="rows at once (default: 8)")
+    parser.add_argument(
+        "--concurrency", type=whole_number, metavar="N", help="rows at once (default: 8; 1 on the embedded model)"
+    )
     parser.add_argument("--release", action="store_true", help="move the label prod to the winner")
     parser.add_argument("--resume", metavar="RUN", help="go on with a run that was stopped")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -65,7 +65,7 @@ class NewOptimization(Body):
     teacher: Ref | None = None
     models: Annotated[tuple[Ref, ...], Field(max_length=16)] = ()
     start: Which = "base"
-    concurrency: int = Field(8, ge=1, le=64)
+    concurrency: int | None = Field(None, ge=1, le=64)
     release: bool = False
     resume: JobId | None = None
 
