@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 PROGRAM: Final = DATA.parent / "triage.py"
-# Requests to the model, those of the test among them: what two cores do in about a minute and a half.
-BUDGET: Final = 300
+# Requests to the model, those of the test among them: what two cores do in a minute and a half or so.
+BUDGET: Final = 260
 _MESSAGE: Final = "Someone took my wallet at the station and is paying with what was in it"
 
 
