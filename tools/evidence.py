@@ -88,9 +88,7 @@ PARTS: Final = (
         "return onion",
         ("test_evidence.py",),
     ),
-    Part(
-        "policy", "programs/calls.py", "if policy is None:\n", "if True:\n", ("test_govern.py",)
-    ),
+    Part("policy", "programs/calls.py", "if policy is None:\n", "if True:\n", ("test_govern.py",)),
     Part(
         "ceiling of hedged calls",
         "inference/ceiling.py",

@@ -102,7 +102,9 @@ async def test_each_way_changes_what_a_server_is_sent(tmp_path: Path) -> None:
             assert [one.model_calls for one in kept if one.kind == "program"][-2:] == [0, 3]
         finally:
             await app.close()
-    shown = [sum("film" in str(turn) or "actors" in str(turn) for turn in body["messages"][1:-1]) for body in bodies[:3]]
+    shown = [
+        sum("film" in str(turn) or "actors" in str(turn) for turn in body["messages"][1:-1]) for body in bodies[:3]
+    ]
     assert [len(body["messages"]) for body in bodies] == [10, 4, 10, 2, 2, 2]
     assert shown[1] == 1
     assert [body.get("top_logprobs") for body in bodies] == [None, None, 20, None, None, None]
