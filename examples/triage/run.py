@@ -13,7 +13,8 @@ beside them looks for the most similar labelled message (by shared character 5-g
 had without any language model.
 
 Then the program is improved (``improve.py``): a search within a budget, a test on messages it has not seen, a release,
-and the way back. That is left out with ``--no-improve``, and with another model unless ``--improve`` asks for it.
+and the way back. That is left out with ``--no-improve``; and with another model, ``--limit`` or ``--likelihood``, unless
+``--improve`` asks for it.
 """
 
 from __future__ import annotations
@@ -103,7 +104,8 @@ def main() -> int:
 
 
 def _improves(options: argparse.Namespace, model: str) -> bool:
-    return (model == DEFAULT_MODEL) if options.improve is None else options.improve
+    whole = model == DEFAULT_MODEL and options.limit is None and not options.likelihood
+    return whole if options.improve is None else options.improve
 
 
 def _write(figures: dict[str, Any]) -> None:
