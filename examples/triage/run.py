@@ -13,8 +13,8 @@ beside them looks for the most similar labelled message (by shared character 5-g
 had without any language model.
 
 Then the program is improved (``improve.py``): a search within a budget, a test on messages it has not seen, a release,
-and the way back. That is left out with ``--no-improve``; and with another model, ``--limit`` or ``--likelihood``, unless
-``--improve`` asks for it.
+and the way back. That is left out with ``--no-improve``; and with another model, ``--limit`` or ``--likelihood``,
+unless ``--improve`` asks for it.
 """
 
 from __future__ import annotations
