@@ -254,7 +254,8 @@ def told(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     seeds = len({run["seed"] for run in runs})
     names = {"without": "no model, same rows", "dspy": "DSPy's best", "base": "as written"}
     others = "; ".join(f"{names[arm]}: {', '.join(means[arm])}" for arm in means if arm != "ours")
-    what = f"held-out accuracy of a 135-million-parameter model after `kaizen optimize` on 60 rows, {seeds} seed{'s' * (seeds > 1)}"
+    drawn = "one seed" if seeds == 1 else f"{seeds} seeds"
+    what = f"held-out accuracy of a 135-million-parameter model after `kaizen optimize` on 60 rows, {drawn}"
     return [{"what": what, "measured": ", ".join(means["ours"]), "against": others}]
 
 
