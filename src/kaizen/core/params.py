@@ -13,6 +13,8 @@ from kaizen.core.request import Decoding, Options
 
 OutputMode: TypeAlias = Literal["schema", "json", "text"]
 Layout: TypeAlias = Literal["chat", "plain"]
+# A version comes out of a registry, and must not make one answer cost thousands of calls.
+_BOUNDS: Final = {"nearest": (0, 10_000), "shown": (0, 10_000), "repairs": (0, 16), "votes": (1, 64)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,12 @@ class Params:
     options: Options | None = None
     advice: str | None = None
     contract: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in _BOUNDS.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise ValueError(f"{name} = {value} should be from {least} to {most}")
 
     def over(self, other: Params) -> Params:
         """These params, with what they leave open filled from ``other``."""

@@ -129,7 +129,12 @@ class Signature(Answer):
             own = _params().validate_python({name: getattr(own, name) for name in _PARAM_NAMES} | changes)
         except ValidationError as error:
             wrong = error.errors(include_url=False)
-            said = [f"{item['loc'][0]} = {shorten(item['input'])}: {item['msg']}" for item in wrong]
+            said = [
+                f"{item['loc'][0]} = {shorten(item['input'])}: {item['msg']}"
+                if item["loc"]
+                else item["msg"].removeprefix("Value error, ")
+                for item in wrong
+            ]
             raise DefinitionError(cls.spec.name, said) from None
         body = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
         return cast("type[Self]", type(cls.__name__, (cls,), body, _spec=cls.spec, _own=own))

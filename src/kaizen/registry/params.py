@@ -207,6 +207,8 @@ def _read(tree: Mapping[str, Any]) -> Params:
     except ValidationError as error:
         said = [
             f"{'.'.join(str(part) for part in item['loc'][1:])} = {shorten(item['input'])}: {item['msg']}"
+            if item["loc"][1:]
+            else item["msg"].removeprefix("Value error, ")
             for item in error.errors(include_url=False)
         ]
         raise InvalidInput(f"the params: {'; '.join(said)}") from None

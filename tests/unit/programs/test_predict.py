@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kaizen import Demo, Params, Signature, context
-from kaizen.core.errors import ContentFiltered, OutputInvalid, Unavailable
+from kaizen.core.errors import ContentFiltered, DefinitionError, OutputInvalid, Unavailable
 from kaizen.core.request import Chunk, Reply, Request, Usage
 from kaizen.programs.prompt import render
 from tests.unit.programs.house import Open
@@ -69,6 +69,13 @@ async def test_where_no_answer_fits_there_is_nothing_to_vote_on(house: Open) -> 
     with pytest.raises(OutputInvalid):
         await Triage.using(votes=3)(message="x")
     assert here.calls == 6
+
+
+def test_params_out_of_their_bounds_are_refused() -> None:
+    with pytest.raises(DefinitionError, match=r"votes = 0 should be from 1 to 64"):
+        Triage.using(votes=0)
+    with pytest.raises(ValueError, match="nearest = -1 should be from 0"):
+        Params(nearest=-1)
 
 
 async def test_one_vote_is_the_answer(house: Open) -> None:

@@ -114,6 +114,12 @@ class Team(Enum):
     CARDS = "cards"
 
 
+@pytest.mark.parametrize("wrong", [{"votes": 65}, {"votes": 0}, {"repairs": 17}, {"nearest": -1}, {"shown": -1}])
+def test_a_version_cannot_make_an_answer_cost_thousands_of_calls(wrong: dict[str, int]) -> None:
+    with pytest.raises(InvalidInput, match=f"the params: {next(iter(wrong))} = -?[0-9]+ should be from"):
+        load(json.dumps(wrong).encode())
+
+
 def test_a_demo_is_kept_as_the_json_that_models_see() -> None:
     kept = load(save(Params(demos=(Demo({"pair": (1, 2)}, {"team": Team.CARDS}),))))
     assert kept.demos == (Demo({"pair": [1, 2]}, {"team": "cards"}),)
