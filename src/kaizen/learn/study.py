@@ -25,14 +25,11 @@ from kaizen.registry.params import save, stated
 
 Goal: TypeAlias = Literal["quality", "cost"]
 
-ALPHA: Final = 0.2
-"""How likely a gain may be mere luck, all tries together, for a candidate still to be taken.
-
-Not the usual 0.05: with sixty rows that turned down gains of fifteen points, and one that is mere luck costs nothing
-but the claim. Held-out rows, where there are some, have to bear the less sure ones out."""
-
 SURE: Final = 0.05
-"""A gain less likely than this to be luck need only not be lost on held-out rows."""
+"""How likely a gain may be mere luck, all tries together, for a candidate to be taken."""
+
+ALPHA: Final = 0.2
+"""The same where held-out rows have to bear the gain out: sixty rows turn down true gains of fifteen points."""
 
 _HOLDS: Final = 0.1
 _FEW_ROWS: Final = 100
@@ -159,6 +156,8 @@ class Study:
         test = await self._test(places[3], board, winner)
         if winner is not None and test is not None and (refused := self._refused(test, board, chance)):
             winner, reason = None, refused
+        if winner is not None and test is None and chance is not None and chance > SURE:
+            winner, reason = None, f"{reason}: not sure enough without a test on held-out rows"
         if self._tested_before:
             times = "once" if self._tested_before == 1 else f"{self._tested_before} times"
             reason = f"{reason}; these held-out rows were tested on {times} before"
@@ -277,7 +276,7 @@ class Study:
         }
         base = scores.pop(board.base.id)
         chance = likely(best.id, scores, base, self.plan.task.seed)
-        if chance > ALPHA:
+        if chance > (SURE if self.plan.test is None else ALPHA):
             return (
                 None,
                 f"the best of {len(scores)} candidates gained {figures.gain:+.3f} on {figures.rows} rows, which may be "

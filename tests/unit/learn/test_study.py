@@ -162,6 +162,27 @@ async def test_a_gain_that_is_not_sure_has_to_be_borne_out_on_held_out_rows(
     assert ("may be luck too" in report.reason) is not improved
 
 
+@pytest.mark.parametrize(("chance", "improved"), [(0.04, True), (0.06, False)])
+async def test_without_held_out_rows_a_gain_has_to_be_sure(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, chance: float, improved: bool
+) -> None:
+    monkeypatch.setattr("kaizen.learn.study.likely", lambda *_: chance)
+    report, _ = await studied(bench, Puts(GOOD))
+    assert report.improved is improved
+    assert ("may be luck" in report.reason) is not improved
+
+
+async def test_a_gain_that_is_not_sure_is_nothing_where_no_budget_is_left_for_the_test(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kaizen.learn.study.likely", lambda *_: 0.1)
+    monkeypatch.setattr(Study, "_each", lambda *_: 1e9)
+    report, _ = await studied(bench, Puts(GOOD), test=5)
+    assert report.test is None
+    assert not report.improved
+    assert "not sure enough" in report.reason
+
+
 @pytest.mark.parametrize(("earlier", "improved"), [(0, True), (1, False), (2, False)])
 async def test_rows_that_were_tested_on_before_have_to_show_a_gain_that_is_sure(
     house: Open, monkeypatch: pytest.MonkeyPatch, earlier: int, improved: bool
