@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, cast
 
 from kaizen.core.answer import Answer
 from kaizen.core.context import Context
@@ -161,17 +161,17 @@ class _Fitted:
 Path: TypeAlias = tuple[str, ...]
 
 
-class _Field:
+class _Field(Protocol):
     """Fills one output."""
 
     arm: Arm
 
     def value(self, point: Points, text: str) -> Any:
         """The value for one input."""
-        raise NotImplementedError
+        ...
 
 
-class _Labels(_Field):
+class _Labels:
     """One of the values seen, by a classifier."""
 
     def __init__(self, points: Points, values: Sequence[Any], seed: int) -> None:
@@ -182,7 +182,7 @@ class _Labels(_Field):
         return json.loads(self._guess(point)[0])
 
 
-class _Copies(_Field):
+class _Copies:
     """The value of the nearest row."""
 
     def __init__(self, points: Points, values: Sequence[Any]) -> None:
@@ -192,7 +192,7 @@ class _Copies(_Field):
         return self._values[int((self._points @ point[0]).argmax())]
 
 
-class _Spans(_Field):
+class _Spans:
     """Words of the text, or the commonest value where that is right more often."""
 
     def __init__(self, texts: Sequence[str], values: Sequence[Any], seed: int) -> None:

@@ -93,7 +93,7 @@ class Decoding:
         part = board.parts.get(task.name)
         if part is not None and not part.way:
             fields = fields_of(part.spec, (*task.train, *task.val))
-            if fields.names and await search_small(places[0], task, board, self):
+            if fields.names and await self._weighed(places[0], task, board, part):
                 return
         await self._modes(places[1], task, board)
 
@@ -114,7 +114,21 @@ class Decoding:
 
     # -- weighing ---------------------------------------------------------------------------------
 
-    async def ways(self, ctx: Context, task: Task, board: Board, part: Part) -> list[_Try]:
+    async def _weighed(self, ctx: Context, task: Task, board: Board, part: Part) -> bool:
+        """Put the best way to have values weighed on the board; whether there is any, and were calls enough."""
+        tries = await self._ways(ctx, task, board, part)
+        if not tries or math.isinf(tries[0].loss):
+            return False
+        # one alone: each more that is compared with the base makes it likelier that one wins by luck
+        candidate, more = await self._finished(ctx, task, board, part, tries[0])
+        each = _again(task, calls_of(tries[0].params, fields_of(part.spec, (*task.train, *task.val))))
+        await board.score(ctx, candidate, each=each)
+        if more and board.affords(len(more), board.each + each):
+            await board.score(ctx, board.base, more)
+            await board.score(ctx, candidate, more, each=each)
+        return True
+
+    async def _ways(self, ctx: Context, task: Task, board: Board, part: Part) -> list[_Try]:
         """Ways to ask, compared on the rows to choose by; the best first."""
         fields = fields_of(part.spec, (*task.train, *task.val))
         tries: list[_Try] = []
@@ -203,7 +217,7 @@ class Decoding:
         board.tell(f"{way.how}: {losses(found):.3f} nats on {len(rows)} rows")
         return _Try(way.params, way.how, cases, found)
 
-    async def finish(
+    async def _finished(
         self, ctx: Context, task: Task, board: Board, part: Part, one: _Try
     ) -> tuple[Candidate, list[Row]]:
         """The same way with weights fitted to as many rows as there are calls for; and those of them to learn from."""
@@ -221,35 +235,6 @@ class Decoding:
         made = {**board.start.params, task.name: _said(params, part.params)}
         count = len(next(iter(cases.values())))
         return Candidate(made, f"{one.how}, weighed on {count} rows", (board.start.id,)), drawn
-
-
-async def search_small(ctx: Context, task: Task, board: Board, decoding: Decoding | None = None) -> bool:
-    """Find the best way to have a model's values weighed, and put it on the board.
-
-    Args:
-        ctx: the search's.
-        task: what is searched for.
-        board: where candidates go; its budget bounds it.
-        decoding: how to search.
-
-    Returns:
-        Whether there was any: the model gives log-probabilities, and there were calls enough.
-    """
-    how, rows = decoding or Decoding(), (*task.train, *task.val)
-    part = board.parts.get(task.name)
-    if part is None:
-        return False
-    tries = await how.ways(ctx, task, board, part)
-    if not tries or math.isinf(tries[0].loss):
-        return False
-    # one alone: each more that is compared with the base makes it likelier that one wins by luck
-    candidate, more = await how.finish(ctx, task, board, part, tries[0])
-    each = _again(task, calls_of(tries[0].params, fields_of(part.spec, rows)))
-    await board.score(ctx, candidate, each=each)
-    if more and board.affords(len(more), board.each + each):
-        await board.score(ctx, board.base, more)
-        await board.score(ctx, candidate, more, each=each)
-    return True
 
 
 def _unseen(task: Task, part: Part, params: Params) -> list[Row]:
