@@ -127,7 +127,8 @@ def test_a_search_is_stopped_and_gone_on_with_and_pays_nothing_twice(here: Runni
     assert begin(here, admin, "optimizations", {**plan, "resume": job_id}) == job_id
     job = ended(here, admin, job_id)
     assert (job["state"], job["error"]) == ("done", None)
-    assert job["result"]["calls"] == len(upstream.calls) <= 120
+    # one that was taken from the budget when the stop came may not have left: it stays taken
+    assert len(upstream.calls) <= job["result"]["calls"] <= min(120, len(upstream.calls) + 1)
     bodies = [call.body for call in upstream.calls]
     assert len(bodies) - len(set(bodies)) <= 1  # the one that was in the air
     assert (
