@@ -197,7 +197,7 @@ PARTS: Final = (
     Part(
         "votes",
         "programs/predict.py",
-        "if params.votes is not None and params.votes > 1:",
+        "if (params.votes or 1) > 1:",
         "if False:",
         ("test_weigh.py",),
     ),

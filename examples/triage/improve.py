@@ -99,7 +99,8 @@ class _Shell:
 
 
 def _gain(found: Mapping[str, Any]) -> Table:
-    where = "messages kept back" if found["on"] == "test" else "messages it was chosen by"
+    chosen = "messages it was chosen by" if found["improved"] else "messages to choose by"
+    where = "messages kept back" if found["on"] == "test" else chosen
     table = Table(title=f"Triage on {found['n']} {where}", title_justify="left")
     for column in ("before", "after", "gain", "95 % interval", "calls", "seconds"):
         table.add_column(column, justify="right")

@@ -211,16 +211,17 @@ async def test_what_an_adapter_never_sent_is_given_back(make: Make, dear: FaultS
     assert (taken.calls, taken.tokens, taken.usd) == (1, 0, pytest.approx(0.0))
 
 
+@pytest.mark.parametrize("calls", [1, 2])
 async def test_an_answer_stands_where_the_allowance_has_nothing_left_for_the_call_to_learn_from(
-    make: Make, dear: FaultServer
+    make: Make, dear: FaultServer, calls: int
 ) -> None:
     passages = "\n".join(f"House {at} of the harbour street was built by a family of bakers." for at in range(24))
     house = make(governed=False, compress={"enabled": True, "sample": 1.0})
-    async with house.allowance(calls=1) as allowance:
+    async with house.allowance(calls=calls) as allowance:
         ctx = await house.run(allowance)
         reply = await ctx.complete(asking(text=f"Context:\n{passages}\n\nQuestion: Who built house 7?"))
-        assert (reply.text, dear.count) == ("hello from the dear one", 1)
-        assert (await allowance.taken()).calls == 1
+        assert (reply.text, dear.count) == ("hello from the dear one", calls)
+        assert (await allowance.taken()).calls == calls
 
 
 def one_call(taken: Taken, *, calls: int = 1) -> bool:

@@ -167,6 +167,7 @@ def test_no_gain_is_told_and_nothing_is_released(tmp_path: Path) -> None:
         code, out, err = run("--limit", "3", "--model", "mine/large", "--improve", "--budget", "100")
         assert code == 0, err
     assert "no improvement: " in out
+    assert "messages to choose by" in out
     assert "registry" not in out
     assert json.loads((tmp_path / "run.json").read_text())["improved"]["improved"] is False
 

@@ -383,19 +383,35 @@ async def test_a_loop_that_is_paused_or_closed_breaks_its_search_off(app: App) -
     assert ended == [step.run_id] * 2
 
 
-async def test_a_search_computes_in_a_thread_of_its_own(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (Conflict("run 1 was begun with other data"), "begun with other data"),  # another plan's run is nobody's
+        (ZeroDivisionError("of a metric"), "config_error: the search failed with ZeroDivisionError"),
+    ],
+)
+async def test_a_search_computes_in_a_thread_of_its_own_and_one_that_fails_is_counted(
+    app: App, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
     threads: list[str] = []
 
     async def found(app: App, wanted: Optimizing) -> Any:
         threads.append(threading.current_thread().name)
-        raise Conflict("run 1 was begun with other data")
+        raise error
 
     monkeypatch.setattr("kaizen.app.learn.loop.optimize", found)
-    loop = await begun(app)
+    loop = await begun(app, per_day=1)
     await traffic(app, 0, 100)
-    steps = await loop.tick(app.scope, NAME)
-    assert threads == ["kaizen-proposal"]
-    assert [step.action for step in steps] == ["propose", "failed"], "another plan's run is nobody's: it has failed"
+    for _ in range(2):
+        await loop.tick(app.scope, NAME)
+    assert threads == ["kaizen-proposal"], "it is not searched for again"
+    steps = await loop.history(app.scope, NAME)
+    assert [step.action for step in steps] == ["propose", "failed"]
+    assert said in steps[1].said
+    await traffic(app, 200, 300)
+    await loop.tick(app.scope, NAME)
+    assert (await actions(loop, app))[2:] == ["limit"], "its caps hold"
+    assert len(threads) == 1
 
 
 async def test_a_proposal_in_other_hands_is_theirs_however_long_it_takes(

@@ -430,6 +430,22 @@ async def test_a_tidying_that_fails_is_tried_again_later(cache: SqliteCache, mon
     await cache.put(LOCAL, "b", b"1")
 
 
+async def test_looks_in_vain_do_not_start_one_failing_tidying_after_another(
+    cache: SqliteCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[object] = []
+
+    def fail(*args: object, **how: object) -> None:
+        started.append(args)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr("kaizen.stores.cache.entries.find_old", fail)
+    for _ in range(300):
+        await in_vain(cache, 1)
+        await until(lambda: not cache._tidying.locked())
+    assert len(started) == 1
+
+
 async def test_closing_while_others_write_ends_well(path: Path) -> None:
     cache = SqliteCache(path, MIB)
     puts = [asyncio.create_task(cache.put(LOCAL, str(number), b"x")) for number in range(50)]

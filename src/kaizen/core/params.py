@@ -68,7 +68,8 @@ class Params:
         repairs: how many times a reply that misfits is shown back to the model with its error.
         votes: ask so many times at once, with other seeds, and give the answer that most of them agree with
             (self-consistency: Wang et al. 2022, https://arxiv.org/abs/2203.11171). Written answers only: not with
-            ``scored`` or ``layout="plain"``.
+            ``scored`` or ``layout="plain"``. Without a ``temperature`` they are drawn at 0.7; at 0 most models would
+            give the same one each time. 1 is no vote.
         options: what to wish of the layers, such as ``Options(exact=True)``.
         advice: shown after the inputs, so that the stable part of the prompt stays as it is.
         contract: digest of the contract these params were learned for; another one refuses them.

@@ -145,7 +145,8 @@ class Request:
         scope: whose call it is; every cache and pool keys on it first.
         model: the model's ref, ``provider/model``.
         messages: the conversation, the stable part first so that prefix caches hold.
-        stable: how many messages at the beginning are the same for every call of a program.
+        stable: how many messages at the beginning are a program's own, its instructions and examples: the same for
+            every call of it, unless the examples are chosen by nearness.
         output: the schema the reply must fit, when the provider enforces it.
         tools: tools the model may call.
         tool_choice: "auto" lets the model choose, "required" makes it call one, "none" forbids it.

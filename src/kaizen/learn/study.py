@@ -16,11 +16,12 @@ from kaizen.learn.budget import Purse, Shares
 from kaizen.learn.data.dataset import Sealed
 from kaizen.learn.data.rows import Row, canonical
 from kaizen.learn.evaluate.judging import name_of
+from kaizen.learn.figures import MARGIN, Figures, costs, figures_of, holds
 from kaizen.learn.optimize.board import Board, Event, Search, Standing, frozen
 from kaizen.learn.optimize.task import Candidate, Outcome, Task
 from kaizen.learn.optimize.trial import outcomes_adapter, score_rows, study_spec, without
 from kaizen.learn.ranking import Past, Ranking
-from kaizen.learn.verdict import Figures, Report, costs, figures_of, likely, report_json
+from kaizen.learn.verdict import Report, likely, report_json
 from kaizen.registry.params import save, stated
 
 Goal: TypeAlias = Literal["quality", "cost"]
@@ -31,7 +32,6 @@ SURE: Final = 0.05
 ALPHA: Final = 0.2
 """The same where held-out rows have to bear the gain out: sixty rows turn down true gains of fifteen points."""
 
-_HOLDS: Final = 0.1
 _FEW_ROWS: Final = 100
 # A gain on few rows is worth less than the same on many.
 _DOUBTED: Final = 20
@@ -288,7 +288,7 @@ class Study:
     def _cheaper(self, best: Candidate, figures: Figures) -> tuple[Candidate | None, str, float | None]:
         """A candidate that was chosen for its cost: it has to hold the quality."""
         before, after = costs(figures)
-        if figures.gain < -0.01 - 1e-9 or figures.low < -_HOLDS:
+        if not holds(figures):
             return None, f"cheaper, but the score may fall by up to {-figures.low:.3f}", None
         if after >= before:
             return None, "no candidate is cheaper at the same quality", None
@@ -303,7 +303,7 @@ class Study:
         again = self._tested_before > 0
         if board.chosen is not None:
             before, after = costs(test)
-            if (test.low if again else test.gain) < -_HOLDS or after >= before:
+            if (test.low if again else test.gain) < -MARGIN or after >= before:
                 return f"on held-out rows the score changed by {test.gain:+.3f}: the quality does not hold"
             return ""
         if test.gain <= 0:

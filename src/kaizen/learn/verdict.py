@@ -6,14 +6,12 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import Any, Final
 
 from pydantic_core import from_json
 
 from kaizen.learn.data.rows import canonical
-from kaizen.learn.optimize.task import Outcome
-from kaizen.learn.stats import paired
+from kaizen.learn.figures import Figures
 
 _FLIPS: Final = 2000
 _EPSILON: Final = 1e-12
@@ -59,63 +57,6 @@ def likely(winner: str, tries: Mapping[str, Mapping[str, float]], base: Mapping[
             for some, scale in distinct.items()
         )
     return (1 + reached) / (_FLIPS + 1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """Before and after, on the same rows.
-
-    Args:
-        rows: how many.
-        before, after: mean scores.
-        low, high: 95 % interval of the gain, by paired bootstrap.
-        usd_before, usd_after: mean dollars a row; None where a price is not known.
-        tokens_before, tokens_after: mean tokens a row.
-    """
-
-    rows: int
-    before: float
-    after: float
-    low: float
-    high: float
-    usd_before: float | None = None
-    usd_after: float | None = None
-    tokens_before: float = 0.0
-    tokens_after: float = 0.0
-
-    @property
-    def gain(self) -> float:
-        """Mean difference."""
-        return self.after - self.before
-
-
-def figures_of(before: Sequence[Outcome], after: Sequence[Outcome]) -> Figures:
-    """Figures of the same rows before and after."""
-    old, new = [one.score for one in before], [one.score for one in after]
-    low, high = paired(old, new)
-    return Figures(
-        rows=len(old),
-        before=fmean(old),
-        after=fmean(new),
-        low=low,
-        high=high,
-        usd_before=_usd(before),
-        usd_after=_usd(after),
-        tokens_before=fmean(one.tokens for one in before),
-        tokens_after=fmean(one.tokens for one in after),
-    )
-
-
-def _usd(outcomes: Sequence[Outcome]) -> float | None:
-    costs = [one.cost_usd for one in outcomes]
-    return None if None in costs else fmean(cost or 0.0 for cost in costs)
-
-
-def costs(figures: Figures) -> tuple[float, float]:
-    """What a row cost before and after: dollars, or tokens where those are not known."""
-    if figures.usd_before is None or figures.usd_after is None:
-        return figures.tokens_before, figures.tokens_after
-    return figures.usd_before, figures.usd_after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

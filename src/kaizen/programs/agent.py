@@ -58,7 +58,7 @@ class React(Runnable[..., A]):
         spec = self.spec
         fed = await feed(ctx, spec, inputs)
         params = ctx.params(spec, self._own)
-        if params.layout == "plain" or params.scored or params.votes:
+        if params.layout == "plain" or params.scored or (params.votes or 1) > 1:
             rule = f"{spec.name} converses with its tools: layout = 'plain', scored values and votes are not for it"
             raise Unsupported(rule, rules=rule)
         given = inputs | fed

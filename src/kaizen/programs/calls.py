@@ -187,15 +187,16 @@ def _task(reply: Reply) -> str | None:
 def maybe_billed(error: BaseException | None, *, begun: bool = False) -> bool:
     """Whether a provider may have worked, and billed, for a call that ended with this.
 
-    A layer that asked more than once says so in ``detail["billed"]``: one answer was had, and another was not. Where
-    ``detail["attempts"]`` is 0 nobody was asked for this call: it waited for another's, which owes it all.
+    A layer that knows says so in ``detail["billed"]``: that one answer was had, where it asked more than once and
+    another was not; or that nothing is owed, where another call's failure is shared. Where ``detail["attempts"]`` is 0
+    nobody was asked for this call: it waited for another's, which owes it all.
 
     Args:
         error: what the call ended with.
         begun: whether a piece of its answer came.
     """
-    if isinstance(error, KaizenError) and error.detail.get("billed"):
-        return True
+    if isinstance(error, KaizenError) and (billed := error.detail.get("billed")) is not None:
+        return bool(billed)
     if isinstance(error, ProviderError) and error.detail.get("attempts") == 0:
         return False
     return begun or isinstance(error, Timeout | asyncio.CancelledError | GeneratorExit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -14,7 +15,7 @@ from kaizen.core.context import Context
 from kaizen.core.errors import ContentFiltered, OutputInvalid
 from kaizen.core.message import Message
 from kaizen.core.params import NOTHING, OutputMode, Params
-from kaizen.core.request import Reply, Request, Spare
+from kaizen.core.request import Decoding, Reply, Request, Spare
 from kaizen.core.spec import Spec, dump
 from kaizen.inference.streams import closing
 from kaizen.programs.prompt.nearest import Likeness
@@ -67,12 +68,12 @@ class Predict:
         request = ctx.request(
             params.model or "",
             render(stable, given),
-            stable=len(stable.prefix),
+            stable=len(stable.prefix),  # the nearest examples too: what shortens prompts must not take them for turns
             output=stable.output,
             decoding=stable.decoding,
             options=stable.options,
         )
-        if params.votes is not None and params.votes > 1:
+        if (params.votes or 1) > 1:
             outputs = await self._voted(ctx, params, stable.mode, request)
         else:
             outputs = await self._written(ctx, request, stable.mode, params.repairs or 0, ctx.streaming)
@@ -98,8 +99,7 @@ class Predict:
         """Of several answers the one that most agree with; those that misfit have no vote. It streams as one piece."""
 
         async def one(branch: Context, seed: int) -> dict[str, Any] | OutputInvalid:
-            decoding = replace(request.decoding, temperature=params.temperature or _DRAWN, seed=Spare(seed))
-            drawn = replace(request, decoding=decoding)
+            drawn = replace(request, decoding=_drawn(request.decoding, seed))
             try:
                 return await self._written(branch, drawn, mode, params.repairs or 0, streaming=False)
             except OutputInvalid as misfit:
@@ -134,6 +134,13 @@ class Predict:
             ) from None
         ctx.emit(spec.name, outputs)
         return spec.answer_type.of(fed | outputs if fed else outputs, inputs=inputs)
+
+
+@lru_cache(maxsize=1024)
+def _drawn(decoding: Decoding, seed: int) -> Decoding:
+    """The decoding of one answer of several: the same object each time, since what calls share is known by identity."""
+    temperature = _DRAWN if decoding.temperature is None else decoding.temperature
+    return replace(decoding, temperature=temperature, seed=Spare(seed))
 
 
 def asked(ctx: Context, spec: Spec, request: Request, mode: OutputMode) -> Coroutine[Any, Any, Reply]:

@@ -17,6 +17,7 @@ from kaizen.app.serving import make_gateway
 from kaizen.serve.http import gateway as module
 from kaizen.serve.http.call import Receive, Scope, Send
 from kaizen.serve.http.gateway import Gateway
+from kaizen.serve.http.learn.work import Jobs
 from kaizen.serve.http.metrics import Metrics
 from kaizen.serve.http.workers import address_of, bind, make_server
 from kaizen.settings import load_settings
@@ -137,3 +138,30 @@ async def test_what_fails_beside_the_calls_is_told_and_begins_again(
     told = [record for record in caplog.records if "beside the calls" in record.message]
     assert len(told) == 2
     assert told[0].exc_info is not None
+
+
+async def test_a_disk_that_is_full_at_the_end_does_not_keep_the_server(
+    made: Gateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "_AGAIN_S", 0.01)
+    said, ends = list[Any](), list[Jobs]()
+
+    def full(jobs: Jobs) -> None:
+        ends.append(jobs)
+        if len(ends) == 1:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Jobs, "close", full)
+
+    async def receive() -> dict[str, Any]:
+        if not said:
+            return {"type": "lifespan.startup"}
+        await asyncio.sleep(0.1)
+        return {"type": "lifespan.shutdown"}
+
+    async def send(message: Any) -> None:
+        said.append(message["type"])
+
+    await asyncio.wait_for(made({"type": "lifespan"}, receive, send), 5)
+    assert (said[-1], len(ends)) == ("lifespan.shutdown.complete", 1)
+    assert "failed as it ended" in caplog.text

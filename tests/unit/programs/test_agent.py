@@ -218,6 +218,12 @@ async def test_what_an_agent_has_no_place_for_is_refused(house: Open, params: Pa
     assert here.calls == 0
 
 
+async def test_one_vote_is_no_voting(house: Open) -> None:
+    here = house([GOOD])
+    await react(Triage.using(votes=1), tools=[lookup])(message="x")
+    assert here.calls == 1
+
+
 async def test_programs_are_tools_and_agents_too(house: Open) -> None:
     inner = react(Summary, tools=[lookup])
     here = house([wish(("Summary_react", {"text": "t"})), '{"summary": "s"}', GOOD])

@@ -13,7 +13,7 @@ import pytest
 
 from kaizen import Demo, Params, Signature, context
 from kaizen.core.errors import ContentFiltered, DefinitionError, OutputInvalid, Unavailable
-from kaizen.core.request import Chunk, Reply, Request, Usage
+from kaizen.core.request import Chunk, Reply, Request, Spare, Usage
 from kaizen.programs.prompt import render
 from tests.unit.programs.house import Open
 from tests.unit.programs.test_signature import Triage
@@ -62,6 +62,22 @@ async def test_of_several_answers_the_one_counts_that_most_agree_with(house: Ope
     kinds = [item async for item in Triage.using(votes=2, temperature=0.2).stream(message="x")]
     assert kinds[-1].team == "accounts"
     assert {request.decoding.temperature for request in here.model.requests[5:]} == {0.2}
+
+
+async def test_what_votes_share_is_made_once_for_all_calls(house: Open) -> None:
+    here = house(by_seed(GOOD, GOOD))
+    program = Triage.using(votes=2)
+    for message in ("x", "y"):
+        await program(message=message)
+    first, second, *again = [request.decoding for request in here.model.requests]
+    assert (again[0] is first, again[1] is second) == (True, True)
+    assert [type(one.seed) for one in (first, second)] == [Spare, Spare]
+
+
+async def test_a_temperature_of_zero_is_a_temperature(house: Open) -> None:
+    here = house(by_seed(GOOD, GOOD))
+    await Triage.using(votes=2, temperature=0.0)(message="x")
+    assert [request.decoding.temperature for request in here.model.requests] == [0.0, 0.0]
 
 
 async def test_where_no_answer_fits_there_is_nothing_to_vote_on(house: Open) -> None:

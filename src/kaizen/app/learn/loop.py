@@ -54,12 +54,15 @@ EVERY_S: Final = 10.0
 """Seconds between two looks of a gateway."""
 
 
-def make_loop(app: App, programs: Mapping[str, Program] | None = None) -> Loop:
+def make_loop(
+    app: App, programs: Mapping[str, Program] | None = None, *, turns: asyncio.Semaphore | None = None
+) -> Loop:
     """The loops of an App.
 
     Args:
         app: where they run.
         programs: by name, those that are loaded already; others are loaded from their plan's file when first needed.
+        turns: as ``Loop`` has them.
 
     Raises:
         ConfigError: contents are not kept, and a loop remembers by them what it did and spent.
@@ -77,6 +80,7 @@ def make_loop(app: App, programs: Mapping[str, Program] | None = None) -> Loop:
         start=start,
         propose=_Proposing(app, dict(programs or {})),
         notice=_Noticing(app),
+        turns=turns,
     )
 
 
@@ -155,6 +159,12 @@ class _Proposing:
                 raise
             # such as one that was begun with another plan: it will not be otherwise later
             raise ConfigError(error.message) from error
+        except KaizenError:
+            raise
+        except Exception as error:
+            # a mistake of the program's or the metric's: a loop counts errors of ours, and begins others again for ever
+            _logger.warning("the search for a better %s failed", wanted.plan.program, exc_info=True)
+            raise ConfigError(f"the search failed with {type(error).__name__}; the log says more") from error
 
     async def _made(self, wanted: Wanted) -> Proposal:
         app, plan = self._app, wanted.plan

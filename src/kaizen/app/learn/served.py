@@ -100,17 +100,17 @@ async def _optimize(app: App, wanted: Optimizing) -> Optimized:
     return await optimize(app, wanted)
 
 
-def _loops(app: App, programs: Mapping[str, Program]) -> Loop:
+def _loops(app: App, programs: Mapping[str, Program], turns: asyncio.Semaphore | None = None) -> Loop:
     from kaizen.app.learn.loop import make_loop
 
-    return make_loop(app, programs)
+    return make_loop(app, programs, turns=turns)
 
 
-def _watched(app: App, programs: Mapping[str, Program]) -> Loop | Experiments:
+def _watched(app: App, programs: Mapping[str, Program], turns: asyncio.Semaphore) -> Loop | Experiments:
     """What is looked at: a loop needs contents, an experiment only records and labels."""
     from kaizen.learn.experiment.experiments import Experiments
 
-    return _loops(app, programs) if app.settings.ledger.payloads else Experiments(app.ledger, app.registry)
+    return _loops(app, programs, turns) if app.settings.ledger.payloads else Experiments(app.ledger, app.registry)
 
 
 async def _look(watched: Loop | Experiments, scope: Scope) -> None:
@@ -152,6 +152,7 @@ async def watch_all(
 ) -> None:
     """Look after the loops and experiments of every tenant, again and again, until cancelled.
 
+    Two programs are searched for at a time, whosever they are.
     Where contents are not kept there are no loops, which remember by them, and experiments alone are looked after.
 
     Args:
@@ -161,7 +162,9 @@ async def watch_all(
         every: seconds between two looks; those of ``kaizen.app.learn.loop`` by default.
     """
     from kaizen.app.learn.loop import EVERY_S
+    from kaizen.learn.loop.searches import TOGETHER
 
+    turns = asyncio.Semaphore(TOGETHER)  # of all tenants: what searches compute is shared by all of them
     loaded = {name: one.program for name, one in programs.items()}
     watched: dict[Scope, Loop | Experiments] = {}
     looking: dict[Scope, asyncio.Task[None]] = {}
@@ -170,7 +173,7 @@ async def watch_all(
             await asyncio.sleep(EVERY_S if every is None else every)
             for scope in await _known(app, scopes):
                 if scope not in watched:
-                    watched[scope] = _watched(within(app, scope), loaded)
+                    watched[scope] = _watched(within(app, scope), loaded, turns)
                 # each by itself: what takes one tenant long must not stop the watch over the others
                 if scope not in looking or looking[scope].done():
                     looking[scope] = asyncio.ensure_future(_look(watched[scope], scope))

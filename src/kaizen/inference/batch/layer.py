@@ -13,7 +13,7 @@ from types import CoroutineType
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from kaizen.core.errors import ProviderError, StoreError, Timeout
+from kaizen.core.errors import ProviderError, StoreError
 from kaizen.core.ids import digest
 from kaizen.core.protocols import Provider
 from kaizen.core.request import Chunk, Claim, Reply, Request, Stage, Usage
@@ -39,9 +39,9 @@ class Batch:
     batch brought, and no batch is handed in twice. Calls outside a run are new each time.
 
     A call is taken from its run's allowance when it goes into a batch, and what it used is put in the place of that
-    when it is answered, at the direct price. A batch that took nothing gives it back, but not one that a call was taken
-    back from: that may have been answered and billed. Who finds a batch that an earlier process handed in takes nothing
-    more, and what that one took stays taken.
+    when it is answered, at the direct price. A batch that was not handed in gives it back; one that was does not,
+    however it ends without an answer: what the vendor worked on may be billed. Who finds a batch that an earlier
+    process handed in takes nothing more, and what that one took stays taken.
 
     Args:
         inner: whom to ask directly.
@@ -97,14 +97,10 @@ class Batch:
         except TimeoutError:
             if not limit.expired():
                 raise
-            if not await desk.take_back(key, request):
-                await taken.settle(_NOTHING)
+            await _taken_back(desk, key, taken)
             return await self._ask(request, "its batch took too long", begun)
         except (ProviderError, StoreError) as error:
-            with suppress(StoreError):
-                await desk.take_back(key, request)
-            if not isinstance(error, StoreError | Timeout):  # else nobody can tell whether it was handed in
-                await taken.settle(_NOTHING)
+            await _taken_back(desk, key, taken)
             return await self._ask(request, f"its batch failed: {error.code}", begun)
         await taken.settle(answered.reply.usage)
         return await self._priced(answered, begun)
@@ -137,24 +133,33 @@ class Batch:
 class _Taken:
     """What a call took from its run's allowance: it goes past the adapters, where calls are counted else."""
 
-    __slots__ = ("_claim", "_request")
+    __slots__ = ("_claim", "request")
 
     def __init__(self, request: Request) -> None:
-        self._request = request
+        self.request = request
         self._claim: Claim | None = None
 
     async def take(self) -> Request:
         """The request as it may be sent; once taken it is not taken again for another try."""
-        if self._request.allowance is None:
-            return self._request
+        if self.request.allowance is None:
+            return self.request
         if self._claim is None:
-            self._claim = await self._request.allowance.take(self._request)
+            self._claim = await self.request.allowance.take(self.request)
         return self._claim.request
 
     async def settle(self, usage: Usage) -> None:
         """Put what was used in the place of what was taken, if anything was."""
         if self._claim is not None:
             await self._claim.settle(usage)
+
+
+async def _taken_back(desk: Desk, key: str, taken: _Taken) -> None:
+    """Leave the batch, and give back what was taken for it where nothing was handed in."""
+    handed_in = True  # for all that anybody can tell where the book fails
+    with suppress(StoreError):
+        handed_in = await desk.take_back(key, taken.request)
+    if not handed_in:
+        await taken.settle(_NOTHING)
 
 
 class _Made(Mapping[str, BatchApi]):

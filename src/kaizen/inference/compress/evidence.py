@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import time
+from collections import Counter, deque
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +33,9 @@ _NEGATION: Final = re.compile(r"\b(?:no|not|never|none|false|cannot|\w+n't)\b", 
 _DROPPED: Final = frozenset(("the", "a", "an"))
 # The file is asked that often, not for each call.
 _LOOK_EVERY_S: Final = 0.05
-_KEPT: Final = 2 * 1024 * 1024  # some 20,000 comparisons
+_KEPT: Final = 2 * 1024 * 1024  # some 20,000 lines
+# When lines are summed up, twice as many of a level count as half of them: what comes after has to weigh something.
+_COUNTED: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,14 @@ class Agreement:
 
     compared: int = 0
     differed: int = 0
+
+    def with_more(self, other: Agreement) -> Agreement:
+        """Both together."""
+        return Agreement(self.compared + other.compared, self.differed + other.differed)
+
+    def halved(self) -> Agreement:
+        """The same share of half as many; where it does not come out even, one more that differed."""
+        return Agreement(self.compared // 2, -(-self.differed // 2))
 
     @property
     def risk(self) -> float:
@@ -91,9 +102,11 @@ class Evidence:
     """Agreements by tenant, model, type of task and level.
 
     Args:
-        file: where they are kept, a JSON line each; several processes of a machine may share it, and see each other's
-            within 50 ms. None keeps them in this process alone.
-        kept: bytes of the newest comparisons that stay when the file has grown to twice as many: the older go.
+        file: where they are kept, a JSON line for each comparison or for the sum of several; several processes of a
+            machine may share it, and see each other's within 50 ms. None keeps them in this process alone.
+        kept: bytes that may stay when the file has grown to twice as many: then the comparisons of each tenant, model,
+            type of task and level become one line. Only where these are more bytes still do some go: of the tenant that
+            has the most of them, those that nothing was added to for longest.
     """
 
     def __init__(self, file: Path | None = None, *, kept: int = _KEPT) -> None:
@@ -127,7 +140,7 @@ class Evidence:
         """
         key = _key(scope, model, task)
         if self._file is None:
-            self._count(key, level, agreed=agreed)
+            self._count(key, level, Agreement(1, int(not agreed)))
             return
         line = json.dumps([*key, level, int(agreed)]).encode() + b"\n"
         self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -173,20 +186,18 @@ class Evidence:
             return
         whole = lines[: lines.rfind(b"\n") + 1]
         self._read += len(whole)
-        for key, level, agreed in _lines(whole):
-            self._count(key, level, agreed=agreed)
+        for key, level, found in _lines(whole):
+            self._count(key, level, found)
 
     def _shorten(self, file: Path) -> None:
-        """Keep the newest. The others' readers find another file under the name, and read it from its beginning."""
-        newest = file.read_bytes()[-self._kept :].partition(b"\n")[2]
+        """Sum up. The others' readers find another file under the name, and read it from its beginning."""
         draft = file.with_name(f"{file.name}.new")
-        draft.write_bytes(b'["%b"]\n%b' % (secrets.token_hex(8).encode(), newest))
+        draft.write_bytes(b'["%b"]\n%b' % (secrets.token_hex(8).encode(), _summed(file.read_bytes(), self._kept)))
         draft.replace(file)
 
-    def _count(self, key: Key, level: int, *, agreed: bool) -> None:
+    def _count(self, key: Key, level: int, found: Agreement) -> None:
         levels = self._known.setdefault(key, {})
-        now = levels.get(level, Agreement())
-        levels[level] = Agreement(now.compared + 1, now.differed + (not agreed))
+        levels[level] = levels.get(level, Agreement()).with_more(found)
 
 
 @contextmanager
@@ -204,14 +215,42 @@ def _key(scope: Scope, model: str, task: str) -> Key:
     return "1", scope.tenant, scope.environment, model, task
 
 
-def _lines(data: bytes) -> Iterator[tuple[Key, int, bool]]:
+def _lines(data: bytes) -> Iterator[tuple[Key, int, Agreement]]:
+    """What each line says: a comparison ends with whether answers agreed, a sum with both numbers."""
     for line in data.splitlines():
         try:
-            *key, level, agreed = json.loads(line)
+            one = json.loads(line)
         except ValueError:
             continue  # a line that a full disk cut
-        if len(key) == 5 and key[0] == "1":
-            yield (key[0], key[1], key[2], key[3], key[4]), int(level), bool(agreed)
+        match one:
+            case ["1", tenant, environment, model, task, level, agreed]:
+                found = Agreement(1, int(not agreed))
+            case ["1", tenant, environment, model, task, level, compared, differed]:
+                found = Agreement(int(compared), int(differed))
+            case _:
+                continue
+        yield ("1", tenant, environment, model, task), int(level), found
+
+
+def _summed(data: bytes, room: int) -> bytes:
+    """The same in a line for each key and level, the one that was added to last at the end, as far as there is room."""
+    sums: dict[tuple[Key, int], Agreement] = {}
+    for key, level, found in _lines(data):
+        sums[key, level] = sums.pop((key, level), Agreement()).with_more(found)
+    lines: dict[tuple[Key, int], bytes] = {}
+    for (key, level), found in sums.items():
+        one = found.halved() if found.compared >= 2 * _COUNTED else found
+        lines[key, level] = json.dumps([*key, level, one.compared, one.differed]).encode() + b"\n"
+    sizes: Counter[str] = Counter()
+    of: dict[str, deque[tuple[Key, int]]] = {}
+    for at, line in lines.items():
+        tenant = at[0][1]
+        sizes[tenant] += len(line)
+        of.setdefault(tenant, deque()).append(at)
+    while sizes.total() > room:
+        tenant, _ = sizes.most_common(1)[0]
+        sizes[tenant] -= len(lines.pop(of[tenant].popleft()))
+    return b"".join(lines.values())
 
 
 def agree(one: Reply, other: Reply) -> bool:

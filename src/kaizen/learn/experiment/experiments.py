@@ -126,9 +126,11 @@ class Experiments:
 
     async def programs(self, scope: Scope) -> Sequence[str]:
         """Names of the programs that have an experiment running."""
-        moves = await self._registry.archive.moves(scope, KIND)
-        names = dict.fromkeys(move.name for move in moves)
-        return [name for name in names if _running_of([move for move in moves if move.name == name])]
+        marks: dict[str, list[Move]] = {}
+        for move in await self._registry.archive.moves(scope, KIND):
+            if move.label in _STATES:
+                marks.setdefault(move.name, []).append(move)
+        return [name for name, moves in marks.items() if _running_of(moves)]
 
     async def status(self, scope: Scope, program: str) -> Experiment | None:
         """The latest experiment on a program, judged by what there is now, nothing moved; None where there was none."""
@@ -146,6 +148,7 @@ class Experiments:
         marks = await self._marks(scope, program)
         version = await self._running(scope, program, marks)
         if version is None:
+            self._live.pop((scope, program), None)  # another process ended it: what was read of it is of no more use
             return None
         address = version.artifact.version
         live = await self._read(scope, version)
@@ -217,7 +220,7 @@ class Experiments:
         Where it is said until when, it is over: it is read once, and not kept to be read on.
         """
         artifact = version.artifact
-        key = (scope, artifact.version)
+        key = (scope, artifact.name)
         definition = definition_of(artifact)
         split, last = await self._split(scope, definition, artifact.version)
         if split is None or last is None:
@@ -286,7 +289,7 @@ class Experiments:
             known = self._over.get(key)
             if known is not None and (known.version, known.ended) == (artifact.version, mark.at):
                 return known
-            self._live.pop((scope, artifact.version), None)
+            self._live.pop(key, None)
         live = live or await self._read(scope, version, mark.at if over else None)
         made = Experiment(
             number=version.number,

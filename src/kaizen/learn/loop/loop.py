@@ -7,6 +7,7 @@ and makes versions of params; code is never edited.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -87,6 +88,7 @@ class Loop:
         propose: makes proposals.
         notice: finds other reasons for one; None looks for none.
         clock: Unix seconds.
+        turns: how many searches go on at once, shared with the loops of other tenants; None makes two of its own.
 
     Attributes:
         experiments: those that it begins, and others.
@@ -101,11 +103,12 @@ class Loop:
         propose: Proposer,
         notice: Noticing | None = None,
         clock: Callable[[], float] = time.time,
+        turns: asyncio.Semaphore | None = None,
     ) -> None:
         self._ledger, self._registry, self._clock = ledger, registry, clock
         self._start, self._propose, self._notice = start, propose, notice
         self.experiments = Experiments(ledger, registry, clock=clock)
-        self._searches = Searches()
+        self._searches = Searches(turns)
         self._watched: dict[tuple[Scope, str], Watching] = {}
         self._known: dict[tuple[Scope, str], tuple[float, dict[str, Step]]] = {}
 

@@ -8,15 +8,20 @@ from typing import Final
 from kaizen.core.scope import Scope
 from kaizen.learn.loop.seams import Proposal, Proposer, Wanted
 
-_TOGETHER: Final = 2
+TOGETHER: Final = 2
+"""How many searches go on at a time."""
 
 
 class Searches:
-    """The searches of a ``Loop``: one for each program at most, and two at a time; further ones wait their turn."""
+    """The searches of a ``Loop``: one for each program at most, and two at a time; further ones wait their turn.
 
-    def __init__(self) -> None:
+    Args:
+        turns: of those that go on at a time, where several loops share them; None makes two of its own.
+    """
+
+    def __init__(self, turns: asyncio.Semaphore | None = None) -> None:
         self._going: dict[tuple[Scope, str], tuple[str, asyncio.Task[Proposal]]] = {}
-        self._turns = asyncio.Semaphore(_TOGETHER)
+        self._turns = asyncio.Semaphore(TOGETHER) if turns is None else turns
 
     async def found(self, scope: Scope, wanted: Wanted, propose: Proposer, *, waits: bool) -> Proposal | None:
         """What was proposed; None while it is looked for. The search is begun if it was not, or has failed.

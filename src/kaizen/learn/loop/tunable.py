@@ -60,8 +60,8 @@ class Tunable:
         for value in self.choices or self._bounds():
             try:
                 save(self.put(Params(), value))
-            except InvalidInput as error:
-                raise ConfigError(f"the parameter {self.name!r} can't be {value!r}: {error.message}") from None
+            except (InvalidInput, ValueError, TypeError) as error:
+                raise ConfigError(f"the parameter {self.name!r} can't be {value!r}: {error}") from None
 
     @property
     def whole(self) -> bool:

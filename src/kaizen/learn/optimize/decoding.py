@@ -32,6 +32,7 @@ _HEADINGS: Final = ("answer", "category", "sentiment", "topic", "intent", "type"
 _FIXED_CHARS: Final = 9000
 _SHOWN: Final = 40
 _VOTES: Final = 5
+_DRAWN: Final = 0.7
 # From so many fields on, an example with its fields one by one is asked too often to try more than one way.
 _SEVERAL: Final = 3
 _DESCRIPTION: Final = 60
@@ -110,7 +111,9 @@ class Decoding:
         each = _VOTES * board.each
         if not part.way and board.affords(len(task.val), each):
             how = f"what most of {_VOTES} answers say"
-            await board.score(ctx, board.start.over(task.name, Params(votes=_VOTES), how), each=each)
+            greedy = board.start.params.get(task.name, NOTHING).over(part.params).temperature == 0
+            params = Params(votes=_VOTES, temperature=_DRAWN if greedy else None)  # at 0 all would say the same
+            await board.score(ctx, board.start.over(task.name, params, how), each=each)
 
     # -- weighing ---------------------------------------------------------------------------------
 

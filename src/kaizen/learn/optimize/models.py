@@ -8,35 +8,36 @@ from typing import Final
 from kaizen.core.context import Context
 from kaizen.core.errors import ConfigError
 from kaizen.core.params import Params
+from kaizen.learn.data.rows import Row
+from kaizen.learn.figures import Figures, costs, figures_of, holds
 from kaizen.learn.optimize.board import Board, Standing
 from kaizen.learn.optimize.task import Candidate, Task
 
-_FIRST: Final = 8
-_HOLDS: Final = 0.02
-_HOPELESS: Final = 0.35
+_SOUND: Final = 2
+_STEP: Final = 8
 
 
 class Models:
     """Chooses a model by cost at a quality that holds, not by quality.
 
-    Each model first answers a few rows, which shows its cost a row. A model that is no cheaper than the one it should
-    replace, or far worse on those rows, is not asked further; the others answer all rows, cheapest first, until one
-    holds the quality.
+    Each model first answers two rows, which shows what a row costs. One that is no cheaper there than the one that it
+    should replace is not asked further; the others answer all rows, those to learn from as well since nothing is
+    learned, from the cheapest up, until one holds the quality as ``kaizen.learn.figures.holds`` has it. One that is
+    worse beyond doubt does not answer the rest.
 
     Args:
-        holds: how far the mean score may fall.
-        race: whether models are dropped after the first rows. Without, all are scored on all rows: the ablation.
+        race: whether models are dropped before they have answered all rows. Without, each answers all: the ablation.
     """
 
     name = "models"
 
-    def __init__(self, *, holds: float = _HOLDS, race: bool = True) -> None:
-        self._holds, self._race = holds, race
+    def __init__(self, *, race: bool = True) -> None:
+        self._race = race
 
     def estimate(self, task: Task, each: float) -> int:
-        """The first rows with each model, all rows with half of them."""
-        rows = min(_FIRST, len(task.val)) + len(task.val) / 2
-        return int(len(task.models) * rows * each)
+        """The first rows with each model, all rows with the program's own and half of the others."""
+        rows = len(task.val) + len(task.train)
+        return int((rows + len(task.models) * (min(_SOUND, rows) + rows / 2)) * each)
 
     async def search(self, ctx: Context, task: Task, board: Board) -> None:
         """Find the cheapest, and choose it.
@@ -47,7 +48,8 @@ class Models:
         if not task.models:
             raise ConfigError("--optimizer models needs --models provider/model,provider/model: which to choose from")
         start = board.start
-        await board.score(ctx, start)
+        rows = (*task.val, *task.train)
+        await board.score(ctx, start, rows[: int(board.left / board.each / 2)])  # half is for the others
         found = board.standing(start)
         if found is None:
             return
@@ -55,17 +57,22 @@ class Models:
             raise ConfigError(
                 'the price of the program\'s own model is not known: name it in [models."provider/model"]'
             )
-        first = task.val[:_FIRST] if self._race else task.val
-        tried: list[Standing] = []
+        rows = [row for row in rows if row.key in board.known(start, rows)]
+        first = rows[:_SOUND] if self._race else rows
+        cheaper: list[Standing] = []
         for ref in task.models:
             candidate = self._with_model(board, start, ref)
             if candidate.id == start.id or not board.affords(len(first)):
                 continue
             await board.score(ctx, candidate, first)
-            standing = board.standing(candidate, first)
-            if standing is not None and standing.usd is not None:  # what has no price can't be called cheaper
-                tried.append(standing)
-        await self._settle(ctx, board, found, tried)
+            standing, own = board.standing(candidate, first), board.standing(start, first)
+            # what has no price can't be called cheaper
+            if standing is not None and own is not None and standing.usd is not None and standing.cost < own.cost:
+                cheaper.append(standing)
+        for one in sorted(cheaper, key=lambda one: (one.cost, -one.score)):
+            if await self._holds(ctx, board, one.candidate, rows):
+                board.chosen = one.candidate
+                return
 
     def _with_model(self, board: Board, start: Candidate, ref: str) -> Candidate:
         made = start
@@ -73,17 +80,20 @@ class Models:
             made = made.over(name, Params(model=ref), f"asks {ref}")
         return Candidate(made.params, made.how, (start.id,))
 
-    async def _settle(self, ctx: Context, board: Board, found: Standing, tried: Sequence[Standing]) -> None:
-        """All rows, from the cheapest up, until one holds."""
-        rows = board.task.val
-        for one in sorted(tried, key=lambda one: (one.cost, -one.score)):
-            known = board.standing(found.candidate, [row for row in rows if row.key in board.known(one.candidate)])
-            if one.cost >= found.cost or (self._race and known is not None and one.score < known.score - _HOPELESS):
-                continue
-            if not board.affords(len(rows) - one.rows):
-                return
-            await board.score(ctx, one.candidate)
-            standing = board.standing(one.candidate)
-            if standing is not None and standing.cost < found.cost and standing.score >= found.score - self._holds:
-                board.chosen = one.candidate
-                return
+    async def _holds(self, ctx: Context, board: Board, candidate: Candidate, rows: Sequence[Row]) -> bool:
+        """Whether it is cheaper and holds the quality, on as many rows as there are calls for."""
+        step = _STEP if self._race else len(rows)
+        for end in range(step, len(rows) + step, step):
+            todo = rows[:end]
+            if not board.affords(len(todo) - len(board.known(candidate, todo))):
+                break
+            await board.score(ctx, candidate, todo)
+            if self._figures(board, candidate, rows).high < 0:
+                return False
+        figures = self._figures(board, candidate, rows)
+        before, after = costs(figures)
+        return after < before and holds(figures)
+
+    def _figures(self, board: Board, candidate: Candidate, rows: Sequence[Row]) -> Figures:
+        before, after = board.known(board.start, rows), board.known(candidate, rows)
+        return figures_of([before[key] for key in after], list(after.values()))

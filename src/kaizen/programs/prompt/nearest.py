@@ -39,7 +39,8 @@ class Likeness:
         """A point for each demo's inputs."""
         where = f"{ctx.scope.tenant}/{ctx.scope.environment}"
         keys = [(id(demo), where) for demo in demos]
-        found = {key: self._points[key] for key in keys if key in self._points}
+        known = self._points  # read once: another thread's loop may put a new one in its place
+        found = {key: known[key] for key in keys if key in known}
         new = {key: demo for key, demo in zip(keys, demos, strict=True) if key not in found}
         if new:
             made = await self._embedded(ctx, [demo.inputs for demo in new.values()])

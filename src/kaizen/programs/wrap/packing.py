@@ -90,8 +90,8 @@ class Packed(Runnable[..., A]):
         """The answer out of a pack, or, where that has none that fits, of a call of the program alone."""
         spec = self._program.spec
         params = ctx.params(spec, self._own)
-        if weighs(params) or params.nearest is not None or params.votes is not None:
-            # there is no conversation to put several into, or each has examples of its own
+        if weighs(params) or params.nearest is not None or (params.votes or 1) > 1:
+            # there is no conversation to put several into, or each has examples of its own, or is asked several times
             return await ctx.call(self._program, **inputs)
         plan = self._plans(params)
         messages = render(plan, inputs)
@@ -222,8 +222,9 @@ def packed(program: type[A], /, *, size: int = 8, wait_ms: float = 20.0) -> Pack
     contract; one that is missing or does not fit is asked for again by itself, with the program's own repairs, and so
     is each where the whole pack is refused. The tokens and the cost of the call are parted among them by their lengths
     (``tokens_estimated``), and add up to what was used. Alone and without a wait go calls that are streamed, hold
-    attachments or a conversation, answer in the mode "text" or in a plain text, have values weighed, or are shown the
-    nearest of their examples. A call with a deadline gives the pack half of its time.
+    attachments or a conversation, answer in the mode "text" or in a plain text, have values weighed, are asked several
+    times (``votes``), or are shown the nearest of their examples. A call with a deadline gives the pack half of its
+    time.
 
     The items of a pack are before the model's eyes together: an answer may lean on its neighbour's, more so with small
     models. Measure it on your task before you rely on it.

@@ -322,6 +322,10 @@ async def _lasting(work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
         except Exception:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # what failed is its end: nobody would cancel it a second time
+                _logger.exception("what runs beside the calls failed as it ended")
+                return
             _logger.exception("what runs beside the calls failed and begins again")
             await asyncio.sleep(_AGAIN_S)
         else:

@@ -417,6 +417,7 @@ class SqliteCache:
         except (*_FAILURES, StoreError):
             # Nothing is lost, and the next turn goes on. Whether the file can be written at all shows in the puts.
             self._tidy_at = self._clock() + _TIDY_EVERY_S
+            self._learn_at = max(self._learn_at, self._tidy_at)  # else each look in vain would start the next one
         finally:
             self._tidying.release()
 

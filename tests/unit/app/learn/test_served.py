@@ -17,6 +17,9 @@ from kaizen.core.scope import Scope
 from kaizen.learn.experiment.definition import Definition, Rule
 from kaizen.learn.experiment.experiments import Experiment, Experiments
 from kaizen.learn.loop.loop import Loop
+from kaizen.learn.loop.plan import Plan
+from kaizen.learn.loop.seams import Proposal, Wanted
+from kaizen.learn.loop.steps import Step
 from kaizen.registry.registry import PARAMS
 from kaizen.settings import load_settings
 
@@ -133,6 +136,41 @@ async def test_without_contents_experiments_are_judged_and_one_mistake_stops_no_
         await watching
     assert "the experiments can't be read: the file is locked" in caplog.text
     assert "the experiment on bank.Broken: its body is damaged" in caplog.text
+    await app.close()
+
+
+async def test_all_tenants_share_the_turns_of_searches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = kaizen.app.build(load_settings(tmp_path, {}, {"home": str(tmp_path)}))
+    going: list[Scope] = []
+
+    class Looking(Loop):
+        """A loop that has something to search for in every tenant."""
+
+        async def programs(self, scope: Scope) -> Sequence[str]:
+            return ["bank.Triage"]
+
+        async def tick(self, scope: Scope, program: str, *, waits: bool = True) -> Sequence[Step]:
+            plan = Plan(program=program, target="a.py:A", metric="accuracy", rows="dataset/a@1")
+            wanted = Wanted(plan=plan, run_id="run", start=BASE, usd=1.0, since=0.0)
+
+            async def endless(_: Wanted, /) -> Proposal:
+                going.append(scope)
+                await asyncio.sleep(60)
+                raise AssertionError("it is broken off")
+
+            await self._searches.found(scope, wanted, endless, waits=waits)
+            return []
+
+    async def scopes() -> Sequence[Scope]:
+        return [ACME, OTHER]
+
+    monkeypatch.setattr("kaizen.app.learn.loop.Loop", Looking)
+    watching = asyncio.ensure_future(watch_all(app, {}, scopes, every=0.01))
+    await asyncio.sleep(0.2)
+    assert going == [app.scope, ACME], "two at a time, whosever they are"
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
     await app.close()
 
 

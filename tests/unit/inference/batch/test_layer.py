@@ -6,11 +6,12 @@ import asyncio
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from kaizen.core.errors import ProviderError, StoreError, Unavailable
-from kaizen.core.request import Options, Reply, Request
+from kaizen.core.request import Options, Reply, Request, Usage
 from kaizen.core.scope import Scope
 from kaizen.inference.batch.desk import Timing
 from kaizen.inference.batch.layer import Batch
@@ -229,6 +230,53 @@ async def test_a_book_that_fails_costs_the_saving_not_the_answer(all_: Set) -> N
     all_.book.broken = True
     reply = await all_.ask()
     assert (reply.stages[0].note["direct"], all_.vendor.submits) == ("its batch failed: store_error", 0)
+
+
+class Taken:
+    """An allowance, and its claim: what was settled."""
+
+    def __init__(self) -> None:
+        self.settled: list[Usage] = []
+        self.request = WAITS
+
+    async def take(self, request: Request, /) -> Taken:
+        self.request = request
+        return self
+
+    async def settle(self, usage: Usage, /) -> None:
+        self.settled.append(usage)
+
+
+async def after(all_: Set, **changes: Any) -> list[Usage]:
+    """What is settled of a call that its batch brings no answer."""
+    taken = Taken()
+    reply = await all_.ask(replace(WAITS, allowance=taken, **changes))
+    assert (reply.text, reply.stages[0].note["direct"].startswith("its batch")) == ("hi", True)
+    return taken.settled
+
+
+async def test_what_a_batch_took_nothing_for_is_given_back(all_: Set) -> None:
+    all_.vendor.errors = [ProviderError("no such thing")]
+    assert await after(all_) == [Usage()]
+
+
+async def test_what_was_handed_in_is_not_given_back_whatever_goes_wrong_later(all_: Set) -> None:
+    all_.vendor.poll_errors = [ProviderError("the key was withdrawn")]
+    assert await after(all_) == []
+    assert all_.vendor.submits == 1
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_where_the_book_fails_nobody_can_tell_whether_it_was_handed_in(all_: Set, late: bool) -> None:
+    async def ended(batch_id: str, /) -> bool:
+        all_.book.broken = True
+        if late:
+            await asyncio.sleep(30.0)
+        raise ProviderError("the key was withdrawn")
+
+    all_.vendor.ended = ended  # type: ignore[method-assign] - it breaks in the middle
+    deadline = time.monotonic() + 0.6 if late else None
+    assert await after(all_, deadline=deadline) == []
 
 
 async def test_what_goes_wrong_unforeseen_reaches_the_caller(all_: Set) -> None:

@@ -84,7 +84,7 @@ def test_the_file_is_not_asked_for_every_call(tmp_path: Path, monkeypatch: pytes
     assert evidence.of(LOCAL, "m/m", "t") == {1: Agreement(1, 0)}  # at once, for the one who added it
 
 
-def test_the_file_stays_bounded_and_the_newest_stays_in_it(tmp_path: Path) -> None:
+def test_the_file_stays_bounded_and_says_the_same_in_fewer_lines(tmp_path: Path) -> None:
     file = tmp_path / "evidence.jsonl"
     one, other = Evidence(file, kept=2000), Evidence(file, kept=2000)
     rewritten = 0
@@ -98,11 +98,35 @@ def test_the_file_stays_bounded_and_the_newest_stays_in_it(tmp_path: Path) -> No
     assert rewritten > 1
     time.sleep(0.06)
     for evidence in (one, other, Evidence(file)):
-        assert evidence.of(LOCAL, "m/m", "old") == {}
-        agreement = evidence.of(LOCAL, "m/m", "new")[1]
-        assert agreement.compared == file.read_bytes().count(b'"new"') >= 2000 // 64
-        assert abs(agreement.compared - 2 * agreement.differed) <= 1
+        assert evidence.of(LOCAL, "m/m", "old") == evidence.of(LOCAL, "m/m", "new") == {1: Agreement(200, 100)}
     assert [path.name for path in tmp_path.iterdir()] == ["evidence.jsonl"]
+
+
+def test_no_tenants_comparisons_push_out_anothers_who_has_fewer(tmp_path: Path) -> None:
+    file = tmp_path / "evidence.jsonl"
+    evidence, quiet = Evidence(file, kept=2000), Scope("quiet")
+    for level in (1, 2):
+        for at in range(5):
+            evidence.add(quiet, "m/m", "t", level, agreed=at > 0)
+    for at in range(400):
+        evidence.add(Scope("loud"), "m/m", f"task-{at}", 1, agreed=True)
+        assert file.stat().st_size <= 4000
+    assert Evidence(file).of(quiet, "m/m", "t") == {1: Agreement(5, 1), 2: Agreement(5, 1)}
+    assert Evidence(file).of(Scope("loud"), "m/m", "task-399") == {1: Agreement(1, 0)}
+    assert Evidence(file).of(Scope("loud"), "m/m", "task-0") == {}  # of its own the oldest went
+
+
+def test_what_was_long_ago_does_not_outweigh_all_that_comes_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kaizen.inference.compress.evidence._COUNTED", 50)
+    file = tmp_path / "evidence.jsonl"
+    evidence = Evidence(file, kept=500)
+    for at in range(1000):
+        evidence.add(LOCAL, "m/m", "t", 1, agreed=at < 500)
+    found = Evidence(file).of(LOCAL, "m/m", "t")[1]
+    assert 50 <= found.compared < 120
+    assert found.differed / found.compared > 0.9
 
 
 @pytest.mark.parametrize(

@@ -236,6 +236,16 @@ async def test_of_one_that_is_over_nothing_is_read_that_came_later_and_what_was_
     assert desk.store.given == read
 
 
+async def test_what_was_read_of_one_that_another_process_ended_is_not_held(desk: Desk) -> None:
+    for number in range(3):
+        await desk.start(BASE, await desk.put(f"version {number}"), begun=float(number))
+        await desk.step()
+        await desk.elsewhere().stop(LOCAL, NAME, actor="human:ada", reason="enough")
+    assert len(desk.experiments._live) == 1
+    assert await desk.step() is None
+    assert desk.experiments._live == {}
+
+
 async def test_versions_of_two_contracts_are_not_compared(desk: Desk) -> None:
     old, new, free = await desk.put("old", "a" * 32), await desk.put("new", "b" * 32), await desk.put("free")
     with pytest.raises(Conflict, match="different contracts"):
@@ -250,5 +260,6 @@ async def test_labels_of_other_names_say_nothing_of_an_experiment(desk: Desk) ->
     kept = [Arm(begun.version)]
     await desk.registry.label(LOCAL, KIND, NAME, "keep", kept, actor="human:bob", reason="for the archive")
     assert (await desk.status()).state == "running"
+    assert await desk.experiments.programs(LOCAL) == [NAME]
     with pytest.raises(KaizenError, match="is running"):
         await desk.start(BASE, await desk.put("second"), begun=1.0)

@@ -94,6 +94,8 @@ def test_parameters_stay_within_their_bounds() -> None:
         (("temperature", 1.0, 0.0), "low bound"),
         (("repairs", 0.5, 1.5), "a whole number"),
         (("output_mode", None, None, ("text", "verse")), "can't be 'verse'"),
+        (("repairs", 0, 100), "can't be 100: repairs = 100 should be from 0 to 16"),
+        (("votes", None, None, (3, "many")), "can't be 'many'"),
     ],
 )
 def test_what_can_be_no_parameter_is_refused(made: Any, said: str) -> None:

@@ -43,6 +43,24 @@ async def test_two_go_on_at_a_time_and_a_third_waits_its_turn() -> None:
     assert [one.said for one in found if one is not None] == ["run a", "run b", "run c"]
 
 
+async def test_loops_that_share_their_turns_search_two_at_a_time_together() -> None:
+    shared, going, begun = asyncio.Semaphore(2), asyncio.Event(), list[str]()
+
+    async def propose(one: Wanted, /) -> Proposal:
+        begun.append(one.run_id)
+        await going.wait()
+        return Proposal(version=None, said=one.run_id)
+
+    tenants = [Searches(shared) for _ in range(3)]
+    for number, searches in enumerate(tenants):
+        await searches.found(LOCAL, wanted("a", f"run {number}"), propose, waits=False)
+    await turns()
+    assert begun == ["run 0", "run 1"]
+    going.set()
+    await turns()
+    assert begun == ["run 0", "run 1", "run 2"]
+
+
 async def test_what_has_failed_is_begun_again_and_what_is_not_wanted_any_more_ends() -> None:
     searches, begun, ended = Searches(), list[str](), list[str]()
 

@@ -217,7 +217,10 @@ async def test_a_model_that_only_converses_is_tried_in_other_forms(house: Open) 
     ]
 
 
-async def test_a_model_that_is_often_wrong_and_never_the_same_way_is_asked_more_than_once(house: Open) -> None:
+@pytest.mark.parametrize("greedy", [False, True])
+async def test_a_model_that_is_often_wrong_and_never_the_same_way_is_asked_more_than_once(
+    house: Open, greedy: bool
+) -> None:
     def wavers(request: Request) -> Any:
         if request.plain or request.top_logprobs:
             return Unsupported("no text", rules="no text")
@@ -231,8 +234,11 @@ async def test_a_model_that_is_often_wrong_and_never_the_same_way_is_asked_more_
         return json.dumps({"team": TEAMS[topic[0]] if topic else "none"})
 
     bench = Bench(house(wavers))
-    board = await bench.search(Decoding(), bench.board())
+    desk = Desk.using(temperature=0.0) if greedy else Desk
+    board = await bench.search(Decoding(), bench.board(bench.task(program=desk)))
     assert board.best.params[NAME].votes == 5
+    drawn = [request for request in bench.house.model.requests if request.decoding.seed is not None]
+    assert {request.decoding.temperature for request in drawn} == {0.7}  # at 0 all would say the same
     assert best(board) == 1.0
 
 

@@ -265,21 +265,32 @@ RULES = {NAME: Params(instructions=" ".join(f"{topic} means {team}." for topic, 
 
 async def test_the_cheapest_model_that_holds_the_quality_is_chosen(house: Open) -> None:
     bench = Bench(house(priced))
-    task = bench.task(start=RULES, models=("test/dear", "test/small", "test/tiny", "test/free", "test/model"))
+    models = ("test/dear", "test/small", "test/tiny", "test/free", "test/model")
+    task = bench.task(start=RULES, models=models, train=rows(36))
     board = await bench.search(Models(), bench.board(task))
     assert board.chosen is not None
     assert board.chosen.params[NAME].model == "test/small"
     asked = [one.model for one in bench.house.model.requests]
-    # what is dearer, far worse or has no price answers a few rows and no more
-    assert (asked.count("test/dear"), asked.count("test/tiny"), asked.count("test/free")) == (8, 8, 8)
-    assert asked.count("test/small") == 12
+    # what is dearer or has no price answers two rows and no more; what is worse beyond doubt, some
+    assert (asked.count("test/dear"), asked.count("test/tiny"), asked.count("test/free")) == (2, 8, 2)
+    assert asked.count("test/small") == 48  # those to learn from as well
 
 
 async def test_without_the_race_every_model_answers_every_row(house: Open) -> None:
     bench = Bench(house(priced))
-    await bench.search(Models(race=False), bench.board(bench.task(start=RULES, models=("test/dear", "test/tiny"))))
+    board = await bench.search(
+        Models(race=False), bench.board(bench.task(start=RULES, models=("test/dear", "test/tiny")))
+    )
     asked = [one.model for one in bench.house.model.requests]
-    assert (asked.count("test/dear"), asked.count("test/tiny")) == (12, 12)
+    assert (asked.count("test/dear"), asked.count("test/tiny")) == (30, 30)
+    assert board.chosen is None  # the one is dearer, the other knows nothing
+
+
+async def test_rows_that_are_too_few_to_tell_by_choose_no_model(house: Open) -> None:
+    bench = Bench(house(priced))
+    board = await bench.search(Models(), bench.board(bench.task(start=RULES, models=("test/small",), train=())))
+    assert board.chosen is None  # as good on all twelve, and may be twenty points worse
+    assert [one.model for one in bench.house.model.requests].count("test/small") == 12
 
 
 async def test_models_stops_where_the_budget_ends(house: Open) -> None:
@@ -289,7 +300,7 @@ async def test_models_stops_where_the_budget_ends(house: Open) -> None:
     )
     assert board.chosen is None
     assert bench.house.calls <= 22
-    assert Models().estimate(board.task, 1.0) == 28
+    assert Models().estimate(board.task, 1.0) == 64
 
 
 async def test_models_have_to_be_named_and_priced(house: Open) -> None:

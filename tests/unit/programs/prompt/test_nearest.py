@@ -65,6 +65,23 @@ async def test_demos_are_embedded_once_for_each_tenant_and_what_is_kept_is_bound
     assert len(likeness._points) == 6
 
 
+async def test_another_loop_may_forget_them_while_they_are_looked_up() -> None:
+    likeness = Likeness(signature("a -> b").spec)
+    demos = [Demo({"a": str(at)}, {}) for at in range(2)]
+    ours: Any = Here()
+    await likeness.points(ours, demos)
+
+    class Forgets(dict[Any, Any]):
+        """What another loop does between two steps of this one."""
+
+        def __contains__(self, key: object) -> bool:
+            likeness._points = {}
+            return super().__contains__(key)
+
+    likeness._points = Forgets(likeness._points)
+    assert [point.tolist() for point in await likeness.points(ours, demos)] == [[0.0], [1.0]]
+
+
 def test_without_numpy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None if name == "numpy" else SimpleNamespace())
     with pytest.raises(ConfigError, match="semantic"):

@@ -118,6 +118,16 @@ async def test_what_shows_each_call_something_else_goes_alone(tmp_path: Path, ho
     assert here.calls == 2
 
 
+@pytest.mark.parametrize(("votes", "calls"), [(None, [2]), (1, [2]), (2, [0] * 4)])
+async def test_what_is_voted_on_goes_alone_and_one_vote_is_none(
+    tmp_path: Path, votes: int | None, calls: list[int]
+) -> None:
+    house = open_house(tmp_path, triaged)
+    answers = await both(house, packed(Triage.using(votes=votes), size=2))
+    assert [answer.outputs["team"] for answer in answers] == ["cards", "cards"]
+    assert [items(request) for request in house.model.requests] == calls
+
+
 async def test_a_stream_goes_alone(tmp_path: Path) -> None:
     house = open_house(tmp_path, triaged)
     seen = [item async for item in house.app.stream(packed(Triage), {"message": "a"})]

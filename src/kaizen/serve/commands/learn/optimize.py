@@ -16,10 +16,9 @@ from kaizen.core.context import Program
 from kaizen.core.errors import ConfigError
 from kaizen.learn.data.rows import Row, read_rows
 from kaizen.learn.data.split import kept_back
-from kaizen.learn.evaluate.gate import may_decide
+from kaizen.learn.figures import Figures
 from kaizen.learn.optimize.compose import SEARCHES
 from kaizen.learn.optimize.kept import check_enough, start_at
-from kaizen.learn.verdict import Figures
 from kaizen.serve.arguments import Command, Parser, whole_number
 from kaizen.serve.commands.learn.searching import watching
 from kaizen.serve.commands.select import find
@@ -118,7 +117,6 @@ def _optimize(args: argparse.Namespace, doors: Doors) -> int:
             )
 
         async def work(app: Runs) -> None:
-            await may_decide(app.registry, app.scope, wanted.metric)
             chosen = await _resumed(app, wanted, args.start)
             ended.append(await doors.optimize(app, replace(chosen, begun=begun, told=watch.show)))
 

@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -113,8 +114,9 @@ class _Working:
         with self.lock:
             self.stopping = True
             loop, task = self.loop, self.task
-        if loop is not None and task is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(task.cancel)
+        if loop is not None and task is not None:
+            with suppress(RuntimeError):  # it has just ended by itself, and its loop is closed
+                loop.call_soon_threadsafe(task.cancel)
 
 
 class Jobs:
@@ -222,9 +224,9 @@ class Jobs:
                 try:
                     await asyncio.to_thread(self._tick)
                     told = False
-                except OSError as error:
+                except Exception as error:
                     if not told:
-                        _logger.warning("what jobs are doing can't be written down: %s", error)
+                        _logger.warning("what jobs are doing can't be written down: %s", error, exc_info=True)
                     told = True
         finally:
             await asyncio.to_thread(self.close)
@@ -264,15 +266,25 @@ class Jobs:
         return await task
 
     def _tick(self) -> None:
-        now = time.time()
+        """Look at each job; one that can't be looked at holds up no other, and its error is raised after them."""
+        failed: Exception | None = None
         for key, working in list(self._working.items()):
-            if self._place(*key, ".stop").exists():
-                working.stop()
-                self._place(*key, ".stop").unlink(missing_ok=True)
-            if working.changed or now - working.job.seen > _LOST_S / 3:
-                self._write(working)
-            if working.job.state != "running" and not working.changed:
-                self._working.pop(key, None)
+            try:
+                self._look(key, working)
+            except Exception as error:  # noqa: BLE001 - raised below
+                failed = error
+        if failed is not None:
+            raise failed
+
+    def _look(self, key: tuple[Scope, str], working: _Working) -> None:
+        """Stop a job if it is to be stopped, and write down what is new of it."""
+        if self._place(*key, ".stop").exists():
+            working.stop()
+            self._place(*key, ".stop").unlink(missing_ok=True)
+        if working.changed or time.time() - working.job.seen > _LOST_S / 3:
+            self._write(working)
+        if working.job.state != "running" and not working.changed:
+            self._working.pop(key, None)
 
     def _write(self, working: _Working) -> None:
         with working.lock:
@@ -284,7 +296,7 @@ class Jobs:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             part.write_bytes(to_json(job, inf_nan_mode="null"))
             part.replace(path)
-        except OSError:
+        except BaseException:
             working.changed = True  # the next look tries again
             raise
 

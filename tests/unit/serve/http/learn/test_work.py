@@ -128,6 +128,55 @@ async def test_a_disk_that_is_full_for_a_while_ends_no_job(
     await asyncio.gather(watching, return_exceptions=True)
 
 
+def test_a_job_that_can_not_be_written_holds_up_no_other(
+    jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def odd(tell: Told) -> Mapping[str, Any]:
+        return {"score": object()}
+
+    made = [jobs.begin(ACME, job(), work) for work in (odd, quick)]
+    for one in made:
+        over(jobs, one.id)
+    with pytest.raises(ValueError, match="serialize"):
+        jobs._tick()
+    elsewhere = Jobs(tmp_path / "jobs")
+    assert [elsewhere.get(ACME, one.id).state for one in made] == ["running", "done"]
+    monkeypatch.setattr("kaizen.serve.http.learn.work.to_json", lambda *_, **__: b"{}")
+    jobs._tick()  # what was not written before is written then
+    assert jobs._working == {}
+
+
+async def test_whatever_fails_as_jobs_are_written_the_watch_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("kaizen.serve.http.learn.work._TICK_S", 0.01)
+    here = Jobs(tmp_path / "jobs")
+    watching = asyncio.ensure_future(here.watch())
+    begun = here.begin(ACME, job(), endless)
+    here._working[ACME, begun.id].tell({"done": object()})
+    await asyncio.sleep(0.1)
+    assert not watching.done()
+    assert len([one for one in caplog.records if "can't be written" in one.message]) == 1
+    assert here.get(ACME, begun.id).state == "running"
+    here.stop(ACME, begun.id)
+    await asyncio.to_thread(over, here, begun.id)
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+
+
+def test_a_job_whose_loop_closes_as_it_is_stopped_is_over(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = jobs.begin(ACME, job(), quick)
+    over(jobs, begun.id)
+    working = jobs._working[ACME, begun.id]
+    assert working.loop is not None
+    assert working.thread is not None
+    working.thread.join(10)
+    monkeypatch.setattr(working.loop, "is_closed", lambda: False)  # as it was a moment ago
+    with pytest.raises(RuntimeError, match="closed"):
+        working.loop.call_soon_threadsafe(print)
+    working.stop()
+
+
 def test_a_job_that_fails_says_why_and_no_more(jobs: Jobs, caplog: pytest.LogCaptureFixture) -> None:
     async def spent(tell: Told) -> Mapping[str, Any]:
         raise BudgetExceeded("all calls are used")
