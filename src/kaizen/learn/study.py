@@ -324,9 +324,7 @@ class Study:
     def _figures(self, before: Candidate, after: Candidate) -> Figures:
         board = self.board
         assert board is not None  # noqa: S101 - made before anything is compared
-        rows = self._shared_rows(board, [before, after])
-        old, new = board.known(before, rows), board.known(after, rows)
-        return figures_of([old[row.key] for row in rows], [new[row.key] for row in rows])
+        return board.compared(before, after, (*self.plan.task.val, *self.plan.task.train))
 
     # -- testing ------------------------------------------------------------------------------------
 

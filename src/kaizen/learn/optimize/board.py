@@ -24,6 +24,7 @@ from kaizen.core.ids import digest
 from kaizen.core.params import Params
 from kaizen.learn.budget import Purse, Spent
 from kaizen.learn.data.rows import Row, canonical
+from kaizen.learn.figures import Figures, figures_of
 from kaizen.learn.front import front
 from kaizen.learn.optimize.task import Candidate, Outcome, Part, Task
 from kaizen.learn.optimize.trial import Frozen, Used, in_time, outcomes_adapter, score_rows, sums, used_of, watched
@@ -32,6 +33,7 @@ from kaizen.registry.params import stated
 
 KIND: Final = "candidate"
 _WALKED: Final = 3
+_STRIDE: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +243,29 @@ class Board:
             self._afford(len(todo), self._mean_calls(candidate) if each is None else each)
             await self._scored(ctx, candidate, list(todo.values()))
         return tuple(self._scores[candidate.id, row.key] for row in rows)
+
+    async def race(self, ctx: Context, candidate: Candidate, other: Candidate, rows: Sequence[Row]) -> bool:
+        """Score a candidate on rows that another was scored on, and stop where it is worse beyond doubt.
+
+        Doubt ends where the 95 % interval of the paired difference does; it is looked at after every eight rows.
+
+        Returns:
+            Whether it came to the end: not where it was worse, or where the calls were not enough.
+        """
+        for end in range(_STRIDE, len(rows) + _STRIDE, _STRIDE):
+            some = rows[:end]
+            if not self.affords(len(some) - len(self.known(candidate, some))):
+                return False
+            await self.score(ctx, candidate, some)
+            if self.compared(other, candidate, some).high < 0:
+                return False
+        return True
+
+    def compared(self, before: Candidate, after: Candidate, rows: Sequence[Row]) -> Figures:
+        """The figures of two candidates on those of the rows that both were scored on; there has to be one."""
+        old, new = self.known(before, rows), self.known(after, rows)
+        both = [key for key in new if key in old]
+        return figures_of([old[key] for key in both], [new[key] for key in both])
 
     async def _scored(self, ctx: Context, candidate: Candidate, rows: list[Row]) -> None:
         async def work(inner: Context) -> Mapping[str, Any]:

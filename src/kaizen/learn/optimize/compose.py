@@ -60,9 +60,8 @@ def is_strong(ref: str, *, embedded: bool) -> bool:
 class Compose:
     """One optimizer after another, each from the best so far, each with a share of what is left.
 
-    A small model can neither write proposals nor reflect: it gets decoding, then demonstrations where its values can't
-    be weighed, and proposals only of a teacher. A strong one gets a few demonstrations, then instructions and
-    reflection.
+    A small model can neither write proposals nor reflect: it gets decoding, then demonstrations, and proposals only of
+    a teacher. A strong one gets a few demonstrations, then instructions and reflection.
     """
 
     name = "compose"

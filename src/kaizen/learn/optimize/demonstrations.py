@@ -47,22 +47,27 @@ class Demonstrations:
         return int(ways * len(task.val) * each)
 
     async def search(self, ctx: Context, task: Task, board: Board) -> None:
-        """Try them; a way whose first rows all fail is not gone on with.
+        """Try them; a way whose first rows all fail, or that is worse than the best beyond doubt, is not gone on with.
 
-        Values that are weighed already have their examples: the weights were fitted with them.
+        Values that are weighed already have their examples: the weights were fitted with them. Answers that the model
+        writes are tried beside that, from the base on, without random sets.
         """
-        if board.start.params.get(task.name, NOTHING).scored:
-            return
+        weighs = _weighs(task, board.start)
+        if weighs:
+            if _weighs(task, board.base):
+                return
+            board.start = board.base
         near = self._nearest and await likeness(ctx)
         places = [ctx.fork() for _ in range(2)]
         known = await self._known(places[0], task, board)
         branch = places[1]
-        for candidate in self._candidates(task, board, known, near=near):
+        best = board.best
+        for candidate in self._candidates(task, board, known, near=near, draws=0 if weighs else self._draws):
             if not board.affords(len(task.val)):
                 return
             first = await board.score(branch, candidate, task.val[:_STARTS])
             if any(one.error is None for one in first):
-                await board.score(branch, candidate)
+                await board.race(branch, candidate, best, task.val)
 
     async def _known(self, ctx: Context, task: Task, board: Board) -> Board:
         """How the base answers rows to learn from, where programs below it have to be shown what they answered."""
@@ -73,7 +78,7 @@ class Demonstrations:
             await board.score(ctx, board.base, rows)
         return board
 
-    def _candidates(self, task: Task, board: Board, known: Board, *, near: bool) -> Iterator[Candidate]:
+    def _candidates(self, task: Task, board: Board, known: Board, *, near: bool, draws: int) -> Iterator[Candidate]:
         rng = random.Random(f"demonstrations {task.seed}")  # noqa: S311 - choices, no secret
         small = task.strong is False
         own = list(self._own(task, board, near=near)) if task.name in board.parts else []
@@ -81,7 +86,7 @@ class Demonstrations:
         yield from (one for one, plain in own if not plain)
         outcomes = known.known(board.base, (*task.train, *task.val))
         pools = {name: demos_met(board, part, task.train, outcomes) for name, part in board.parts.items()}
-        for number in range(self._draws):
+        for number in range(draws):
             count = _FEW if number % 2 == 0 else _MANY
             sets = {name: balanced(found, count, rng) for name, found in pools.items() if found}
             if sets:
@@ -104,6 +109,10 @@ class Demonstrations:
             fixed = within(_drawn(task, board, rng), _PLAIN_CHARS)
             params = Params(demos=fixed, layout="plain", temperature=0.0)
             yield _with(board, {task.name: params}, f"{len(fixed)} examples in a plain text"), True
+
+
+def _weighs(task: Task, candidate: Candidate) -> bool:
+    return bool(candidate.params.get(task.name, NOTHING).scored)
 
 
 def _drawn(task: Task, board: Board, rng: random.Random) -> tuple[Demo, ...]:

@@ -9,12 +9,11 @@ from kaizen.core.context import Context
 from kaizen.core.errors import ConfigError
 from kaizen.core.params import Params
 from kaizen.learn.data.rows import Row
-from kaizen.learn.figures import Figures, costs, figures_of, holds
+from kaizen.learn.figures import costs, holds
 from kaizen.learn.optimize.board import Board, Standing
 from kaizen.learn.optimize.task import Candidate, Task
 
 _SOUND: Final = 2
-_STEP: Final = 8
 
 
 class Models:
@@ -82,18 +81,8 @@ class Models:
 
     async def _holds(self, ctx: Context, board: Board, candidate: Candidate, rows: Sequence[Row]) -> bool:
         """Whether it is cheaper and holds the quality, on as many rows as there are calls for."""
-        step = _STEP if self._race else len(rows)
-        for end in range(step, len(rows) + step, step):
-            todo = rows[:end]
-            if not board.affords(len(todo) - len(board.known(candidate, todo))):
-                break
-            await board.score(ctx, candidate, todo)
-            if self._figures(board, candidate, rows).high < 0:
-                return False
-        figures = self._figures(board, candidate, rows)
+        if self._race:
+            await board.race(ctx, candidate, board.start, rows)
+        figures = board.compared(board.start, candidate, rows)
         before, after = costs(figures)
         return after < before and holds(figures)
-
-    def _figures(self, board: Board, candidate: Candidate, rows: Sequence[Row]) -> Figures:
-        before, after = board.known(board.start, rows), board.known(candidate, rows)
-        return figures_of([before[key] for key in after], list(after.values()))

@@ -254,6 +254,34 @@ async def test_examples_are_found_that_answer_every_row(bench: Bench) -> None:
     assert len({json.dumps(demo.outputs) for demo in board.best.params[NAME].demos}) > 1
 
 
+def _no_embedder(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def none(*_: Any) -> Any:
+        raise ConfigError("no embedder")
+
+    monkeypatch.setattr(type(bench.house.app._runner), "embed", none)
+    monkeypatch.setattr(Likeness, "__call__", none)
+
+
+def unsure(request: Request) -> Reply:
+    """A model that writes the right team after examples in a plain text, though it finds all teams equally likely."""
+    topic = _TOPIC.search(request.messages[-1].text.rpartition("message: ")[2] or request.messages[-1].text)
+    right = TEAMS[topic[0]] if topic and request.plain else "none"
+    top = tuple((f" {team}", math.log(0.2)) for team in (*dict.fromkeys(TEAMS.values()), "none"))
+    logprobs = (TokenLogprob(*top[0], top),) if request.top_logprobs else ()
+    text = f" {right}\n" if request.plain else json.dumps({"team": right})
+    return Reply(model=request.model, text=text, logprobs=logprobs, usage=Usage(tokens_in=10, tokens_out=1))
+
+
+async def test_written_answers_are_tried_beside_weighed_ones(house: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(house(unsure))
+    _no_embedder(bench, monkeypatch)
+    board = await bench.search(Compose(), bench.board(bench.task(strong=False)))
+    assert any(params.scored for one in board.candidates for params in one.params.values())
+    (params,) = board.best.params.values()
+    assert (best(board), params.scored, params.layout) == (1.0, None, "plain")
+    assert board.best.parents == (board.base.id,)
+
+
 async def test_the_nearest_examples_are_tried(bench: Bench) -> None:
     pytest.importorskip("wordllama")
     board = await bench.search(Demonstrations(draws=0), bench.board())
@@ -271,11 +299,7 @@ async def test_programs_below_are_shown_their_own_right_answers(bench: Bench) ->
 
 
 async def test_without_an_embedder_nothing_is_nearest(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def none(*_: Any) -> Any:
-        raise ConfigError("no embedder")
-
-    monkeypatch.setattr(type(bench.house.app._runner), "embed", none)
-    monkeypatch.setattr(Likeness, "__call__", none)
+    _no_embedder(bench, monkeypatch)
     board = await bench.search(Demonstrations(), bench.board(bench.task(strong=False)))
     assert all(params.nearest is None for one in board.candidates for params in one.params.values())
 
