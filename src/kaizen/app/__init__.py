@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import threading
@@ -33,6 +32,7 @@ from kaizen.inference.ceiling import Ceiling
 from kaizen.inference.failover.health import Health
 from kaizen.inference.onion import build_onion
 from kaizen.inference.prices import PriceTable
+from kaizen.inference.streams import telling
 from kaizen.ledger.key import load_key
 from kaizen.ledger.ledger import Ledger
 from kaizen.ledger.log import setup_logging
@@ -202,22 +202,12 @@ class App:
         """Keep a person's word on an answer, see ``Record.score``: at once in plain code, else when it is awaited."""
         return feedback(self, about, value, comment, correct, self._portal)
 
-    async def stream(self, program: Program, inputs: Mapping[str, Any]) -> AsyncGenerator[Partial | Answer]:
+    def stream(self, program: Program, inputs: Mapping[str, Any]) -> AsyncGenerator[Partial | Answer]:
         """Partial outputs as they are written, then the answer, whose record is kept by then.
 
         Closing the generator cancels the run.
         """
-        queue: asyncio.Queue[Partial | None] = asyncio.Queue()
-        task = asyncio.ensure_future(self.run(program, inputs, queue.put_nowait))
-        task.add_done_callback(lambda _: queue.put_nowait(None))
-        try:
-            while (item := await queue.get()) is not None:
-                yield item
-            yield await task
-        finally:
-            if not task.done():
-                task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        return telling(partial(self.run, program, inputs))
 
     async def close(self) -> None:
         """Finish what is in the air and let go of the store; one that the process's App goes on with stays open.

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kaizen.core.answer import Answer
-from kaizen.core.context import Program
+from kaizen.core.context import Partial, Program
 from kaizen.core.errors import ConfigError, KaizenError
 from kaizen.core.identity import Identity
 from kaizen.core.protocols import Suspended
@@ -61,7 +61,13 @@ def make_learning(app: App, programs: Mapping[str, Served]) -> Learning:
     """What is behind the routes of what learns."""
 
     async def start(
-        identity: Identity, program: Program, inputs: Mapping[str, Any], *, version: str = "", subject: str = ""
+        identity: Identity,
+        program: Program,
+        inputs: Mapping[str, Any],
+        *,
+        version: str = "",
+        subject: str = "",
+        emit: Callable[[Partial], None] | None = None,
     ) -> Answer | Suspended:
         scope = identity.scope
         program.spec.validate_inputs(inputs)  # before anything is opened
@@ -70,6 +76,7 @@ def make_learning(app: App, programs: Mapping[str, Served]) -> Learning:
             scope=scope,
             principal=identity.principal,
             subject=subject,
+            emit=emit,
             releases=await app.releases.at(scope, program.spec.name, version),
         )
         return await app.start_run(run, program, inputs)

@@ -12,8 +12,11 @@ from kaizen.serve.http.learn.seams import Served
 _PREFIX: Final = "#/components/schemas/"
 _QUERY: Final = (
     ("version", "base, latest, a label, a number or a content address; what is released by default"),
+    ("stream", "true: server-sent events, partial outputs as they are written, then the answer"),
     ("subject", "whom it is for: an experiment's arm sticks to them"),
 )
+
+_EVENTS: Final = {"type": "string"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,12 @@ def described(programs: Mapping[str, Served]) -> Described:
                 "required": True,
                 "content": {"application/json": {"schema": {"$ref": f"{_PREFIX}{given}"}}},
             },
-            "responses": {"200": {"description": "The outputs", "content": {"application/json": {"schema": answer}}}},
+            "responses": {
+                "200": {
+                    "description": "The outputs; with stream=true events: partial, step, and answer or error",
+                    "content": {"application/json": {"schema": answer}, "text/event-stream": {"schema": _EVENTS}},
+                }
+            },
         }
     return Described(posts, schemas)
 

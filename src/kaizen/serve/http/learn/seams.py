@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kaizen.core.answer import Answer
-from kaizen.core.context import Program
+from kaizen.core.context import Partial, Program
 from kaizen.core.errors import ConfigError, Conflict, InvalidInput, NotFound
 from kaizen.core.identity import Identity
 from kaizen.core.protocols import Suspended
@@ -45,7 +45,14 @@ class Start(Protocol):
     """Runs a program for a caller."""
 
     async def __call__(
-        self, identity: Identity, program: Program, inputs: Mapping[str, Any], *, version: str = "", subject: str = ""
+        self,
+        identity: Identity,
+        program: Program,
+        inputs: Mapping[str, Any],
+        *,
+        version: str = "",
+        subject: str = "",
+        emit: Callable[[Partial], None] | None = None,
     ) -> Answer | Suspended:
         """A run of this caller's.
 
@@ -55,6 +62,7 @@ class Start(Protocol):
             inputs: by field name.
             version: of its params, see ``Releases.at``.
             subject: whom it is for: an experiment's arm sticks to them.
+            emit: where partial outputs go.
         """
         ...
 
