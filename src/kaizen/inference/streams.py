@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import TypeAlias, TypeVar, cast
@@ -25,20 +26,34 @@ def closing(chunks: Chunks) -> AbstractAsyncContextManager[Chunks]:
     return nullcontext(chunks)
 
 
-async def telling(begin: Callable[[Callable[[Told], None]], Awaitable[Result]]) -> AsyncGenerator[Told | Result]:
+async def telling(
+    begin: Callable[[Callable[[Told], None]], Awaitable[Result]], *, about: Callable[[Told], object] | None = None
+) -> AsyncGenerator[Told | Result]:
     """What something tells while it runs, and its result as the last item.
 
     Closing the generator cancels it.
 
     Args:
         begin: starts it; called with what takes what it tells.
+        about: what a thing told is about, of which only the latest counts: who is slow to read misses those between,
+            and nothing piles up. By default nothing is missed.
     """
-    queue: asyncio.Queue[tuple[Told] | None] = asyncio.Queue()
-    task = asyncio.ensure_future(begin(lambda told: queue.put_nowait((told,))))
-    task.add_done_callback(lambda _: queue.put_nowait(None))
+    waiting: dict[object, Told] = {}
+    numbers = itertools.count()
+    news = asyncio.Event()
+
+    def tell(told: Told) -> None:
+        waiting[next(numbers) if about is None else about(told)] = told
+        news.set()
+
+    task = asyncio.ensure_future(begin(tell))
+    task.add_done_callback(lambda _: news.set())
     try:
-        while (item := await queue.get()) is not None:
-            yield item[0]
+        while waiting or not task.done():
+            await news.wait()
+            news.clear()
+            while waiting:
+                yield waiting.pop(next(iter(waiting)))
         yield await task
     finally:
         if not task.done():

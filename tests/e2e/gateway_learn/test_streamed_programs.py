@@ -55,6 +55,7 @@ def events(answer: Answer) -> list[tuple[str, Any]]:
 
 
 def test_outputs_come_as_they_are_written_and_intermediates_do_not(here: Running) -> None:
+    here.upstream.queue(Fault("drip", delay=0.02))
     *partials, (last, answer) = events(streamed(here, here.key(), "Reply"))
     assert {name for name, _ in partials} == {"partial"}
     texts = [(told["outputs"].get("text") or "") for _, told in partials]

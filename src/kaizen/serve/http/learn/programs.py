@@ -119,7 +119,7 @@ async def _stream(
 ) -> None:
     """Events as they come. The head waits for the first, so that what fails before it has a status of its own."""
     writing = Writing(spec)
-    items = telling(begin)
+    items = telling(begin, about=lambda told: told.step)
     try:
         async for item in items:
             if isinstance(item, Partial):
