@@ -225,6 +225,13 @@ PARTS: Final = (
         ("command_line/test_evaluate.py",),
     ),
     Part(
+        "streamed programs",
+        "serve/http/learn/programs.py",
+        'if query.get("stream") == "true":',
+        "if False:",
+        ("gateway_learn/test_streamed_programs.py",),
+    ),
+    Part(
         "experiments",
         "learn/experiment/experiments.py",
         "async def step(self, scope: Scope, program: str) -> Experiment | None:",

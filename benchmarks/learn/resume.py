@@ -129,7 +129,7 @@ def killed(job: Job, draw: random.Random, kills: int, wanted: int) -> tuple[str,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--optimizers", default="reflective,instructions,genetic")
+    parser.add_argument("--optimizers", default="compose,reflective,instructions,genetic")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--budget", type=int, default=250)
     parser.add_argument("--json", type=Path)
