@@ -1,9 +1,10 @@
 """All benchmarks, one after another, and one table of the bars: `make bench`.
 
-    python benchmarks/run.py [NAME ...] [--quick] [--keep FOLDER]
+    python benchmarks/run.py [NAME ...] [--quick] [--table]
 
 Each script runs in a process of its own and writes its figures to `benchmarks/results/NAME.json`, with its command, its
-seed and the machine. With `--quick` there are fewer rounds, for a look and not for the record: the results then go to
+seed and the machine. What takes hours or needs data sets is only run when it is named; its bars are shown from what is
+kept. With `--quick` there are fewer rounds, for a look and not for the record: the results then go to
 `build/bench/results`. A bar that a script could not measure is shown as `not measured`, and why stands above the table.
 """
 
@@ -11,144 +12,45 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from bars import BARS, SCRIPTS, Bar, Script
 from lab import CACHE, RESULTS, ROOT, environment
 
-LIMIT_S = 1200  # for one script
+LIMIT_S = 1200  # for one script that is not known to be long
 
 
-@dataclass(frozen=True)
-class Bar:
-    """One promise: which script measures it, what it found, and whether that is enough."""
+def measure(script: Script, file: Path, *, quick: bool) -> str | None:
+    """Run a script; why it gave no figures, or None when it did (missing its bar is no failure here).
 
-    script: str
-    what: str
-    bar: str
-    figure: Callable[[Any], str]
-    met: Callable[[Any], bool]
-
-
-QUICK = {
-    "structured_call": ["--rounds", "6", "--slice", "0.15", "--peers", "kaizen,dspy,openai,aiohttp"],
-    "concurrency": ["--rounds", "1", "--seconds", "40"],
-    "cold_start": ["--processes", "12"],
-    "startup": ["--rounds", "8"],
-    "records": ["--seconds", "2", "--kills", "5", "--rounds", "3"],
-    "embedded_overhead": ["--rounds", "20"],
-    "batch_kill": [],
-}
-
-BARS = (
-    Bar(
-        "structured_call",
-        "one async structured call, CPU, over dspy's",
-        "at most 0.16",
-        lambda r: "{median} ({low} .. {high})".format(**r["ratio"]["at_once_1"]),
-        lambda r: r["met"],
-    ),
-    Bar(
-        "cold_start",
-        "new process to the first byte, CPU beyond imports",
-        "under 5 ms",
-        lambda r: "{median} ms ({low} .. {high})".format(**r["first_byte_ms"]),
-        lambda r: r["met"],
-    ),
-    Bar(
-        "concurrency",
-        "10,000 calls at once: answered, CPU, peak memory",
-        "all, 5 s, 300 MiB",
-        lambda r: ", ".join(
-            (
-                f"{min(one['answered'] for one in r['kaizen']):,}",
-                f"{max(one['cpu_s'] for one in r['kaizen'])} s",
-                f"{max(one['peak_mib'] for one in r['kaizen']):.0f} MiB",
-            )
-        ),
-        lambda r: r["met"],
-    ),
-    Bar(
-        "startup",
-        "`import kaizen`: modules of ours",
-        "one",
-        lambda r: str(r["import kaizen"]["modules"]),
-        lambda r: r["import kaizen"]["modules"] == 1,
-    ),
-    *(
-        Bar(
-            "startup",
-            f"`{name}`, CPU over importing pydantic",
-            f"at most {most}",
-            lambda r, name=name: "{median} ({low} .. {high})".format(**r[name]["ratio"]),
-            lambda r, name=name: r[name]["met"],
-        )
-        for name, most in (("from kaizen import signature", 1.5), ("kaizen --help", 2.0))
-    ),
-    Bar(
-        "records",
-        "records into SQLite, one process",
-        "5,000 a second",
-        lambda r: f"{r['one_process']['records_per_s']:,} a second",
-        lambda r: r["one_process"]["records_per_s"] >= 5000,
-    ),
-    Bar(
-        "records",
-        "4 writing processes, slowest append (a loop that only sleeps: the machine's own)",
-        "under 100 ms",
-        lambda r: "{append_max_ms} ms ({probe_max_ms} ms)".format(**r["processes_paced"]),
-        lambda r: r["processes_paced"]["append_max_ms"] < 100,
-    ),
-    Bar(
-        "records",
-        "records lost on kill -9 after the answer",
-        "none",
-        lambda r: "{lost} of {reported:,}, {kills} kills".format(**r["kill"]),
-        lambda r: r["kill"]["lost"] == 0 and r["kill"]["halves"] == 0 and r["kill"]["integrity"] == "ok",
-    ),
-    Bar(
-        "embedded_overhead",
-        "embedded model above xllamacpp's own handler",
-        "under 3 ms",
-        lambda r: "{0} ms ({1[0]} .. {1[1]})".format(r["complete"]["difference_ms"], r["complete"]["interval_95_ms"]),
-        lambda r: r["complete"]["difference_ms"] < r["bar_ms"],
-    ),
-    Bar(
-        "batch_kill",
-        "batch of 1,000 rows killed three times and resumed",
-        "1,000, each once",
-        lambda r: f"{r['rows_out']:,}, {r['missing']} missing, {r['double']} double",
-        lambda r: r["met"],
-    ),
-)
-NAMES = tuple(dict.fromkeys(bar.script for bar in BARS))
-
-
-def measure(name: str, file: Path, words: list[str]) -> str | None:
-    """Run a script; why it gave no figures, or None when it did (missing its bar is no failure here)."""
-    script = ROOT / "benchmarks" / f"{name}.py"
-    if not script.is_file():
-        return "there is no such script yet"
-    file.unlink(missing_ok=True)
+    What is kept of an earlier run stays where it gave none.
+    """
+    earlier = file.with_suffix(".earlier")
+    if file.is_file():
+        file.replace(earlier)
     shown = file.relative_to(ROOT) if file.is_relative_to(ROOT) else file
+    words = script.quick if quick else script.words
     try:
         run = subprocess.run(
-            [sys.executable, f"benchmarks/{name}.py", "--json", str(shown), *words],
+            [sys.executable, f"benchmarks/{script.path}.py", *words, "--json", str(shown)],
             cwd=ROOT,
             env=environment(),
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=None if script.long else subprocess.PIPE,  # who waits for long sees how it goes
             text=True,
-            timeout=LIMIT_S,
+            timeout=None if script.long else LIMIT_S,
         )
+        said = (run.stderr or "").strip()
+        if said:
+            print(said)
+        return None if file.is_file() else said.rsplit("\n", 1)[-1] or f"exit status {run.returncode}"
     except subprocess.TimeoutExpired:
         return f"not done after {LIMIT_S} s"
-    said = run.stderr.strip()
-    if said:
-        print(said)
-    return None if file.is_file() else said.rsplit("\n", 1)[-1] or f"exit status {run.returncode}"
+    finally:
+        if file.is_file():
+            earlier.unlink(missing_ok=True)
+        elif earlier.is_file():
+            earlier.replace(file)
 
 
 def row(bar: Bar, file: Path) -> tuple[str, str, str, str]:
@@ -169,22 +71,26 @@ def table(rows: list[tuple[str, str, str, str]]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all")
+    usual = [name for name, script in SCRIPTS.items() if not script.long]
+    named = f"of {', '.join(SCRIPTS)}; default: {', '.join(usual)}"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=named)
     parser.add_argument("--quick", action="store_true", help="fewer rounds, results not kept")
     parser.add_argument("--table", action="store_true", help="measure nothing, only show what is there")
     options = parser.parse_args()
-    if unknown := set(options.names) - set(NAMES):
+    if unknown := set(options.names) - set(SCRIPTS):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
     folder = CACHE / "results" if options.quick else RESULTS
     folder.mkdir(parents=True, exist_ok=True)
-    names = options.names or NAMES
-    for name in () if options.table else names:
+    measured = [] if options.table else options.names or usual
+    for name in measured:
         print(f"{name} ...", flush=True)
-        if problem := measure(name, folder / f"{name}.json", QUICK[name] if options.quick else []):
+        if problem := measure(SCRIPTS[name], folder / f"{name}.json", quick=options.quick):
             print(f"{name}: {problem}")
-    rows = [row(bar, folder / f"{bar.script}.json") for bar in BARS if bar.script in names]
+    shown = [bar for bar in BARS if bar.script in (options.names or SCRIPTS)]
+    rows = [row(bar, folder / f"{bar.script}.json") for bar in shown]
     print(table(rows))
-    return 0 if all(line[3] == "met" for line in rows) else 1
+    counted = measured or options.names or SCRIPTS
+    return 0 if all(line[3] == "met" for bar, line in zip(shown, rows, strict=True) if bar.script in counted) else 1
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The gateway's CPU a call and the latency it adds, beside LiteLLM's proxy.
 
-    python benchmarks/gateway/throughput.py [--calls 4000] [--rounds 5] [--peers litellm] [--out FILE]
+    python benchmarks/gateway/throughput.py [--calls 4000] [--rounds 5] [--peers litellm] [--json FILE]
 
 Upstream, gateway and load generator are processes of their own on loopback. The upstream answers at once. Ours runs as
 `kaizen serve` starts it, the full product on: a key that is checked, its rate limit and its daily budget, a price, a
@@ -288,7 +288,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peers", nargs="*", default=["litellm"], choices=["litellm"])
     parser.add_argument("--peer-calls", type=int, default=400)
-    parser.add_argument("--out", type=Path, default=RESULTS / "gateway.json")
+    parser.add_argument("--json", type=Path, default=RESULTS / "gateway.json")
     given = parser.parse_args()
     with server_saying(TEXT) as upstream:
         bare = direct(upstream, given.calls, given.rounds)
@@ -320,7 +320,7 @@ def main() -> None:
     ]
     if statistics.fmean(os.getloadavg()) > (os.cpu_count() or 1):
         figures["note"] = "other work ran on this machine meanwhile: CPU figures are too high, latencies far too high"
-    report(figures, seed=0, file=given.out)
+    report(figures, seed=0, file=given.json)
 
 
 if __name__ == "__main__":

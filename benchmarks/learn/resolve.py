@@ -170,6 +170,6 @@ async def main(rounds: int, file: Path) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--file", type=Path, default=RESULTS / "learn_resolve.json")
+    parser.add_argument("--json", type=Path, default=RESULTS / "learn_resolve.json")
     given = parser.parse_args()
-    sys.exit(asyncio.run(main(given.rounds, given.file)))
+    sys.exit(asyncio.run(main(given.rounds, given.json)))
