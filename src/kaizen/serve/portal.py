@@ -36,20 +36,28 @@ class Portal:
         """
         if _in_a_loop():
             raise RuntimeError(f"an event loop runs in this thread: write `await {name}(...)` instead of `.execute`")
-        ended = threading.Event()
+        ended, given_up = threading.Event(), threading.Event()
         begun = work()  # here, where the call that this thread works for is known
+        tasks: list[asyncio.Task[Any] | None] = []
 
         async def watched() -> T:
+            tasks.append(asyncio.current_task())
             try:
+                if given_up.is_set():
+                    begun.close()
+                    raise asyncio.CancelledError
                 return await begun
             finally:
                 ended.set()
 
-        future = asyncio.run_coroutine_threadsafe(watched(), self._running_loop())
+        loop = self._running_loop()
         try:
-            return future.result()
+            return asyncio.run_coroutine_threadsafe(watched(), loop).result()
         except BaseException:
-            if future.cancel():
+            # Ctrl-C may come before there is a future to cancel, while the call runs already
+            if not ended.is_set():
+                given_up.set()
+                loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks if task is not None])
                 # the process may end next, and this thread's loop with it: the record says so first
                 ended.wait(_CLOSE_SECONDS)
             raise

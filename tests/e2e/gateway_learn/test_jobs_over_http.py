@@ -183,7 +183,7 @@ def test_a_job_that_fails_says_why_and_tenants_have_a_limit(here: Running, upstr
     data = {"data": {"rows": lines(6)}, "concurrency": 1}
     failed = ended(here, admin, begin(here, admin, "evaluations", {**data, "calls": 2}))
     assert (failed["state"], failed["error"]["code"]) == ("failed", "budget_exceeded")
-    upstream.default = slow(1.0)
+    upstream.default = slow(5.0)
     jobs = [begin(here, admin, "evaluations", {"data": {"rows": lines(6, n * 10)}}) for n in range(1, 5)]
     refused = ask(here, "POST", "evaluations", admin, {"program": "Desk", **data})
     assert (refused.status, refused.json["error"]["code"]) == (429, "limit_reached")

@@ -158,7 +158,10 @@ def test_an_arm_sticks_to_the_subject_that_the_call_names(here: Running) -> None
     put(here, admin)
     halves = [{"version": "1", "weight": 0.5}, {"version": "base", "weight": 0.5}]
     assert ask(here, "POST", "registry/label", admin, {"name": NAME, "arms": halves}).status == 201
-    seen = {subject: [team(here, caller, query=f"?subject={subject}") for _ in range(2)] for subject in "abcdefgh"}
+    seen = {
+        subject: [team(here, caller, query=f"?subject={subject}") for _ in range(2)]
+        for subject in "abcdefghijklmnopqrst"
+    }
     assert all(first["outputs"] == second["outputs"] for first, second in seen.values())
     assert {first["outputs"]["team"] for first, _ in seen.values()} == {"red", "none"}
     assert {first["experiment"] is not None for first, _ in seen.values()} == {True}
@@ -231,6 +234,8 @@ def test_demos_that_come_and_go_are_told_apart(here: Running) -> None:
     assert (changed["removed"], changed["added"], changed["moved"]) == ([demos[1]], [demos[2]], False)
     prompt = ask(here, "GET", "prompts/Desk?version=2", admin).json
     assert prompt["demos"] == [demos[2], demos[0]]
+    for order in ("old=base&new=2", "old=2&new=base"):  # what a version does not state is as the code says
+        assert list(ask(here, "GET", f"registry/diff?name=Desk&{order}", admin).json["changes"]) == ["demos"]
 
 
 def test_nothing_crosses_to_another_tenant(here: Running) -> None:

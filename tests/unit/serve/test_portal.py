@@ -168,3 +168,47 @@ def test_a_fork_that_never_called_closes_nothing(portal: Portal) -> None:
     child.join(10)
     assert child.exitcode == 0
     assert portal.call(where, "x") == before
+
+
+def test_ctrl_c_cancels_a_call_that_has_begun_before_there_is_a_future(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, left = threading.Event(), threading.Event()
+    scheduled = asyncio.run_coroutine_threadsafe
+
+    def interrupted(*args: Any) -> Any:
+        scheduled(*args)
+        assert begun.wait(5)
+        raise KeyboardInterrupt
+
+    async def work() -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(30)
+        finally:
+            left.set()
+
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        portal.call(work, "work")
+    assert left.is_set()
+
+
+def test_what_has_not_begun_when_ctrl_c_comes_never_does(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduled = asyncio.run_coroutine_threadsafe
+    ran = threading.Event()
+    held = threading.Event()
+
+    def interrupted(coroutine: Any, loop: asyncio.AbstractEventLoop) -> Any:
+        loop.call_soon_threadsafe(held.wait, 5)  # the loop is busy
+        scheduled(coroutine, loop)
+        threading.Timer(0.05, held.set).start()
+        raise KeyboardInterrupt
+
+    async def work() -> None:
+        ran.set()
+
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        portal.call(work, "work")
+    assert not ran.is_set()

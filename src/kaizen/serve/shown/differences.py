@@ -25,9 +25,15 @@ def _latest(evaluations: Sequence[Version]) -> dict[str, Mapping[str, Any]]:
     return {" on ".join(filter(None, (one.get("metric") or "score", one.get("data")))): one for one in said}
 
 
+def changed(old: Held, new: Held) -> dict[str, Change]:
+    """The fields in which two versions differ; beside the code, what a version does not state is as the code says."""
+    code = next((one.tree for one in (old, new) if one.version is None), {})
+    return differences({**code, **old.tree}, {**code, **new.tree})
+
+
 def diff_json(old: Held, new: Held, scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Two versions side by side."""
-    changes = differences(old.tree, new.tree)
+    changes = changed(old, new)
     return {
         "kind": old.what.kind,
         "name": old.what.name,

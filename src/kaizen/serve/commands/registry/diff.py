@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, assert_never
 
-from kaizen.registry.diff import Change, Items, Op, Values, Words, differences
+from kaizen.registry.diff import Change, Items, Op, Values, Words
 from kaizen.registry.registry import LATEST, PROD
 from kaizen.serve.arguments import Command, Parser
 from kaizen.serve.commands.registry.look import interval_text
@@ -16,7 +16,7 @@ from kaizen.serve.commands.registry.named import add_name, add_whose, opened, su
 from kaizen.serve.commands.tables import json_text, takes_colour, write_table
 from kaizen.serve.doors import Doors, Runs, using
 from kaizen.serve.errors import OK
-from kaizen.serve.shown.differences import diff_json, scores_beside
+from kaizen.serve.shown.differences import changed, diff_json, scores_beside
 from kaizen.serve.shown.versions import Held, held
 
 _MARKS: Final[Mapping[Op, tuple[str, str]]] = {"=": ("", ""), "-": ("[-", "-]"), "+": ("{+", "+}")}
@@ -47,7 +47,7 @@ def _diff(args: argparse.Namespace, doors: Doors) -> int:
     if args.json:
         sys.stdout.write(f"{json_text(diff_json(old, new, scores))}\n")
         return OK
-    changes = differences(old.tree, new.tree)
+    changes = changed(old, new)
     sys.stdout.write(f"{old.what.full}  {old.shown} -> {new.shown}\n")
     if not changes:
         sys.stdout.write("  no difference\n")
