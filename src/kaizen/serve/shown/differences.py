@@ -27,7 +27,7 @@ def _latest(evaluations: Sequence[Version]) -> dict[str, Mapping[str, Any]]:
 
 def changed(old: Held, new: Held) -> dict[str, Change]:
     """The fields in which two versions differ; beside the code, what a version does not state is as the code says."""
-    code = next((one.tree for one in (old, new) if one.version is None), {})
+    code = old.tree if old.version is None else new.tree if new.version is None else dict[str, Any]()
     return differences({**code, **old.tree}, {**code, **new.tree})
 
 
