@@ -123,6 +123,20 @@ async def test_what_a_store_can_not_take_is_an_error_and_no_hang(quota: SqliteQu
     await taken(quota, MINE)
 
 
+async def test_a_mistake_of_our_own_is_told_once_and_keeps_no_shutdown_waiting(
+    quota: SqliteQuota, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await quota.settle(await taken(quota, MINE), CALL)
+
+    def broken(*_: Any) -> Any:
+        raise AttributeError("not a store's error")
+
+    monkeypatch.setattr(SqliteQuota, "_do", broken)
+    with pytest.raises(StoreError, match="not a store's error"):
+        await asyncio.wait_for(taken(quota, MINE), 5)
+    await asyncio.wait_for(quota.close(), 5)
+
+
 async def test_keys_wait_for_whoever_uses_the_file(file: Path) -> None:
     keys = SqliteKeys(file, patience=0.3)
     key = make_key("a")

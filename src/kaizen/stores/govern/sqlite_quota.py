@@ -85,8 +85,8 @@ class SqliteQuota(GatheringQuota):
             return None
         try:
             return self._do(self._writer, batch)
-        except _FAILURES:
-            return None  # the lock is taken, or something is wrong: a thread will see
+        except Exception:  # noqa: BLE001 - the lock is taken, or whatever is wrong: a thread will see, and say so
+            return None
         finally:
             self._writing.release()
 
