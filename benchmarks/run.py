@@ -29,7 +29,7 @@ def measure(script: Script, file: Path, *, quick: bool) -> str | None:
     if file.is_file():
         file.replace(earlier)
     shown = file.relative_to(ROOT) if file.is_relative_to(ROOT) else file
-    words = script.quick if quick else script.words
+    words = (quick and script.quick) or script.words
     try:
         run = subprocess.run(
             [sys.executable, f"benchmarks/{script.path}.py", *words, "--json", str(shown)],

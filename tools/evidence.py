@@ -225,6 +225,20 @@ PARTS: Final = (
         ("command_line/test_evaluate.py",),
     ),
     Part(
+        "choosing a model",
+        "learn/optimize/models.py",
+        "board.chosen = one.candidate",
+        "pass",
+        ("test_optimize.py",),
+    ),
+    Part(
+        "the race",
+        "learn/optimize/board.py",
+        "if self.compared(other, candidate, some).high < 0:",
+        "if False:",
+        ("test_optimize.py",),
+    ),
+    Part(
         "streamed programs",
         "serve/http/learn/programs.py",
         'if query.get("stream") == "true":',

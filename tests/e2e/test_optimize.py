@@ -31,7 +31,7 @@ from kaizen.serve.doors import Optimized, Optimizing
 from kaizen.settings import load_settings
 from kaizen.stores.allowances import FileAllowance
 from kaizen.testing.fault_server import Call, Fault, FaultServer, slow, status
-from tests.desk import Desk, by_body, front, rows
+from tests.desk import TEAMS, Desk, by_body, front, rows
 
 Make = Callable[..., App]
 
@@ -110,6 +110,31 @@ async def test_a_gain_is_a_version_and_its_candidates_are_artifacts(server: Coun
     server.count = 0
     answer = await app.start(Desk, {"message": "about my parcel"})
     assert answer.outputs == {"team": "blue"}
+
+
+async def test_the_cheapest_model_that_holds_the_quality_is_released_and_the_others_are_asked_little(
+    server: Counting, make: Make
+) -> None:
+    def reply(body: Any) -> str:
+        return '{"team": "none"}' if body["model"] == "tiny" else by_body(body)
+
+    server.reply = reply
+    usd = {"m": 100.0, "small": 10.0, "tiny": 1.0, "dear": 1000.0}
+    priced = {
+        f"mine/{name}": {"input_usd_per_mtok": one, "output_usd_per_mtok": one, "max_output_tokens": 20}
+        for name, one in usd.items()
+    }
+    app = make(models=priced)
+    rules = Params(instructions=" ".join(f"{topic} means {team}." for topic, team in TEAMS.items()))
+    task = {"train": rows(28), "val": rows(12, 100), "start": {Desk.spec.name: rules}, "calls": 300, "release": True}
+    ended = await optimize(app, wanted(optimizer="models", models=tuple(sorted(priced)), **task))
+    asked = Counter(call.json["model"] for call in server.calls)
+    # two rows show what a row costs; what is worse beyond doubt is not asked about the rest
+    assert asked == {"m": 40, "small": 40, "tiny": 8, "dear": 2}
+    assert ended.calls == server.count == 90
+    assert "90%" in ended.report.reason
+    await app.start(Desk, {"message": "about my parcel"})
+    assert server.calls[-1].json["model"] == "small"
 
 
 async def test_another_program_s_programs_are_tuned_and_released_under_their_own_names(make: Make) -> None:

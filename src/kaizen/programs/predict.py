@@ -30,7 +30,7 @@ from kaizen.programs.weigh import Weigher, weighs
 _LONG: Final = 2048
 _STEP: Final = 64
 # How differently the answers that are voted on are drawn, where the params say nothing of it.
-_DRAWN: Final = 0.7
+DRAWN: Final = 0.7
 
 
 class Predict:
@@ -139,7 +139,7 @@ class Predict:
 @lru_cache(maxsize=1024)
 def _drawn(decoding: Decoding, seed: int) -> Decoding:
     """The decoding of one answer of several: the same object each time, since what calls share is known by identity."""
-    temperature = _DRAWN if decoding.temperature is None else decoding.temperature
+    temperature = DRAWN if decoding.temperature is None else decoding.temperature
     return replace(decoding, temperature=temperature, seed=Spare(seed))
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import heapq
 import json
 import math
 import os
 import re
 import secrets
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -241,15 +242,18 @@ def _summed(data: bytes, room: int) -> bytes:
     for (key, level), found in sums.items():
         one = found.halved() if found.compared >= 2 * _COUNTED else found
         lines[key, level] = json.dumps([*key, level, one.compared, one.differed]).encode() + b"\n"
-    sizes: Counter[str] = Counter()
     of: dict[str, deque[tuple[Key, int]]] = {}
-    for at, line in lines.items():
-        tenant = at[0][1]
-        sizes[tenant] += len(line)
-        of.setdefault(tenant, deque()).append(at)
-    while sizes.total() > room:
-        tenant, _ = sizes.most_common(1)[0]
-        sizes[tenant] -= len(lines.pop(of[tenant].popleft()))
+    for at in lines:
+        of.setdefault(at[0][1], deque()).append(at)
+    # by bytes, the largest first
+    tenants = [(-sum(len(lines[at]) for at in some), place, some) for place, some in enumerate(of.values())]
+    heapq.heapify(tenants)
+    over = sum(map(len, lines.values())) - room
+    while over > 0:
+        size, place, some = tenants[0]
+        gone = len(lines.pop(some.popleft()))
+        over -= gone
+        heapq.heapreplace(tenants, (size + gone, place, some))
     return b"".join(lines.values())
 
 

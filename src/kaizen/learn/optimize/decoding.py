@@ -24,6 +24,7 @@ from kaizen.learn.optimize.fit import Case, Fitted, losses
 from kaizen.learn.optimize.instructions import balanced
 from kaizen.learn.optimize.task import Candidate, Part, Task
 from kaizen.learn.optimize.weighing import Fields, demo_for, fields_of, fitted, weighed, with_weights
+from kaizen.programs.predict import DRAWN
 
 NEAREST: Final = 8
 _MODES: Final[tuple[OutputMode, ...]] = ("schema", "json", "text")
@@ -32,7 +33,6 @@ _HEADINGS: Final = ("answer", "category", "sentiment", "topic", "intent", "type"
 _FIXED_CHARS: Final = 9000
 _SHOWN: Final = 40
 _VOTES: Final = 5
-_DRAWN: Final = 0.7
 # From so many fields on, an example with its fields one by one is asked too often to try more than one way.
 _SEVERAL: Final = 3
 _DESCRIPTION: Final = 60
@@ -112,7 +112,7 @@ class Decoding:
         if not part.way and board.affords(len(task.val), each):
             how = f"what most of {_VOTES} answers say"
             greedy = board.start.params.get(task.name, NOTHING).over(part.params).temperature == 0
-            params = Params(votes=_VOTES, temperature=_DRAWN if greedy else None)  # at 0 all would say the same
+            params = Params(votes=_VOTES, temperature=DRAWN if greedy else None)  # at 0 all would say the same
             await board.score(ctx, board.start.over(task.name, params, how), each=each)
 
     # -- weighing ---------------------------------------------------------------------------------

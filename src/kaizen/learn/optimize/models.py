@@ -48,7 +48,8 @@ class Models:
             raise ConfigError("--optimizer models needs --models provider/model,provider/model: which to choose from")
         start = board.start
         rows = (*task.val, *task.train)
-        await board.score(ctx, start, rows[: int(board.left / board.each / 2)])  # half is for the others
+        # half of the calls are for the others
+        await board.score(ctx, start, rows[: int(min(len(rows), board.left / board.each / 2))])
         found = board.standing(start)
         if found is None:
             return
@@ -60,9 +61,9 @@ class Models:
         first = rows[:_SOUND] if self._race else rows
         cheaper: list[Standing] = []
         for ref in task.models:
+            if all(part.params.model == ref for part in board.parts.values()) or not board.affords(len(first)):
+                continue  # what runs already, or what can't be paid
             candidate = self._with_model(board, start, ref)
-            if candidate.id == start.id or not board.affords(len(first)):
-                continue
             await board.score(ctx, candidate, first)
             standing, own = board.standing(candidate, first), board.standing(start, first)
             # what has no price can't be called cheaper

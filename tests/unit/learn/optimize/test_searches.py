@@ -303,6 +303,14 @@ async def test_models_stops_where_the_budget_ends(house: Open) -> None:
     assert Models().estimate(board.task, 1.0) == 64
 
 
+async def test_without_a_limit_of_calls_every_row_decides(house: Open) -> None:
+    bench = Bench(house(priced))
+    task = bench.task(start=RULES, models=("test/small",), train=rows(36))
+    board = await bench.search(Models(), bench.board(task, calls=None))
+    assert board.chosen is not None
+    assert [one.model for one in bench.house.model.requests].count("test/small") == 48
+
+
 async def test_models_have_to_be_named_and_priced(house: Open) -> None:
     bench = Bench(house(priced))
     with pytest.raises(ConfigError, match="--models"):
